@@ -1,0 +1,65 @@
+//! What a domain finds when it starts: one read-only page.
+
+use crate::limits::{ARGUMENT_BYTES, NAME_BYTES};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// First word of the page: "ATOLLDOM" as it lies in memory.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"ATOLLDOM");
+
+/// The startup page, at [`crate::layout::USER_STARTUP`]; the entry point gets its address
+/// in `rdi`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Startup {
+    /// [`MAGIC`].
+    pub magic: u64,
+    /// The domain: `core << 32 | number on that core`. Monitors have number 0.
+    pub domain: u64,
+    /// The first domain of the job that this one belongs to: whoever was started by the
+    /// command line or by a monitor. Domains of one job may ring each other.
+    pub job: u64,
+    /// Core that it runs on.
+    pub core: u32,
+    /// Cores that were up when it was started.
+    pub core_count: u32,
+    /// Those cores: bit `c % 64` of word `c / 64`.
+    pub cores: [u64; 4],
+    /// NUMA node of each core.
+    pub node: [u8; crate::limits::MAX_CORES],
+    /// Time-stamp counter at zero of the system's clock.
+    pub tsc_start: u64,
+    /// Time-stamp counter ticks a second.
+    pub tsc_hz: u64,
+    /// Heap: address and bytes, mapped and zeroed.
+    pub heap: u64,
+    /// Bytes of the heap.
+    pub heap_bytes: u64,
+    /// The channel to the monitor, one page; 0 in a monitor.
+    pub monitor_channel: u64,
+    /// The vector of this core that wakes this domain.
+    pub vector: u32,
+    /// The core record's copy of the bundle's size, for monitors.
+    pub reserved: u32,
+    /// The frame that the domain's parent shares with it; 0 where there is none.
+    pub frame: u64,
+    /// Bytes of that frame.
+    pub frame_bytes: u64,
+    /// Bytes of `arguments`.
+    pub arguments_bytes: u64,
+    /// Program name, UTF-8, filled up with zeros.
+    pub name: [u8; NAME_BYTES],
+    /// Arguments, UTF-8, divided by single zero bytes; the program name comes first.
+    pub arguments: [u8; ARGUMENT_BYTES],
+}
+
+impl Startup {
+    /// The arguments in order, the program name first.
+    pub fn arguments(&self) -> impl Iterator<Item = &str> {
+        let bytes = (self.arguments_bytes as usize).min(ARGUMENT_BYTES);
+        let text = core::str::from_utf8(&self.arguments[..bytes]).unwrap_or("");
+        text.split('\0').filter(move |_| bytes > 0)
+    }
+}
+
+/// In every domain but a monitor, doorbell slot 0 wakes the monitor of its own core.
+pub const MONITOR_DOORBELL: u64 = 0;
