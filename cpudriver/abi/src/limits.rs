@@ -24,6 +24,9 @@ pub const LOG_BYTES: usize = 16 * 1024;
 /// Doorbells that one domain may hold.
 pub const DOORBELL_SLOTS: usize = 512;
 
+/// Dispatchers that one core carries.
+pub const MAX_DISPATCHERS: usize = 64;
+
 /// Least RAM of a core that the CPU driver maps for itself, in bytes.
 pub const MIN_PRIVATE_BYTES: u64 = 4 << 20;
 

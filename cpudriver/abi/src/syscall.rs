@@ -36,7 +36,7 @@ pub const UNMAP: u64 = 18;
 pub const MAKE_ROOT: u64 = 19;
 /// Makes a dispatcher: its memory `rdi` ([`DISPATCHER_BYTES`] of private RAM, page
 /// aligned), root `rsi`, entry point `rdx`, vector that wakes it `r10`; the name in `r8`
-/// and `r9`, eight bytes each.
+/// and `r9`, eight bytes each. Back: `rdi` its handle, which the calls below take.
 pub const MAKE_DISPATCHER: u64 = 20;
 /// Stops dispatcher `rdi` for good; its memory is free afterwards.
 pub const DESTROY_DISPATCHER: u64 = 21;
@@ -64,8 +64,7 @@ pub const KERNEL_MAPPING: u64 = 30;
 pub const WILD_WRITE: u64 = 31;
 /// Tells the world that this core's monitor is at work.
 pub const RUNNING: u64 = 32;
-/// Invalidates nothing and reads counter `rdi`: index into the core record's counters.
-/// Back: `rdi`.
+/// Reads counter `rdi`: an index into [`crate::record::Counters`]. Back: `rdi`.
 pub const COUNTER: u64 = 33;
 
 /// Most pages in one call of [`MAP`] or [`UNMAP`]: what one page table holds.
@@ -133,6 +132,8 @@ pub enum Error {
     BadVector = 12,
     /// The system was not started with test hooks.
     TestHooksOff = 13,
+    /// The core carries as many dispatchers as it can.
+    TooMany = 14,
 }
 
 impl Error {
@@ -152,6 +153,7 @@ impl Error {
             11 => Self::NoDoorbell,
             12 => Self::BadVector,
             13 => Self::TestHooksOff,
+            14 => Self::TooMany,
             _ => return None,
         })
     }
