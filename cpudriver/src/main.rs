@@ -1,1 +1,94 @@
-fn main() {}
+//! The CPU driver: Atoll's kernel. Every core runs its own copy, in its own memory, and
+//! knows of no other core but how to ring it.
+//!
+//! Core 0 comes from the boot loader by [`start`], finds out what machine it is on, lays
+//! out memory for itself, and goes on there; any other core comes from the trampoline, in
+//! memory that a monitor laid out for it. From [`main`] on there is no difference.
+//!
+//! | module           | what it is                                                      |
+//! |------------------|-----------------------------------------------------------------|
+//! | `early`          | core 0 until it is in its own memory                            |
+//! | `discover`       | cores, RAM, devices: what the boot loader, ACPI and CPUID tell  |
+//! | `arch`           | processor: tables, entries and exits, local APIC, trampoline    |
+//! | `kernel`         | the state of a CPU driver, and who runs next                    |
+//! | `scheduler`      | the run queue                                                   |
+//! | `dispatcher`     | what is scheduled                                               |
+//! | `system_calls`   | what ring 3 may ask for                                         |
+//! | `clock`          | nanoseconds since the start                                     |
+//! | `fault`          | reports of what went wrong in ring 0                            |
+//! | `log`            | the log ring                                                    |
+//! | `local`          | statics without locks                                           |
+//!
+//! The CPU driver is sequential: one stack, interrupts off, no blocking, no allocation.
+#![no_std]
+#![no_main]
+
+mod arch;
+mod clock;
+mod discover;
+mod dispatcher;
+mod early;
+mod fault;
+mod kernel;
+mod local;
+mod log;
+mod scheduler;
+mod system_calls;
+
+use arch::entry::{Frame, Registers};
+use kernel::Kernel;
+
+/// Core 0 comes here from the boot loader.
+#[unsafe(no_mangle)]
+extern "C" fn start() -> ! {
+    early::boot()
+}
+
+/// Every core comes here, in its own memory, with a stack and nothing else.
+extern "C" fn main() -> ! {
+    early::note_own_memory();
+    let kernel = Kernel::initialise(); // descriptor tables, local APIC, clock
+    kernel.create_monitor(); // the loader put its image beside ours
+    kernel.start() // and from here on, somebody calls or interrupts
+}
+
+/// A dispatcher called.
+extern "C" fn system_call(
+    a: u64,
+    b: u64,
+    c: u64,
+    d: u64,
+    e: u64,
+    f: u64,
+    number: u64,
+) -> *const Registers {
+    // SAFETY: an entry into ring 0, and the only reference.
+    let Some(kernel) = (unsafe { kernel::kernel() }) else {
+        arch::cpu::halt();
+    };
+    kernel.system_call(number, [a, b, c, d, e, f])
+}
+
+/// Something interrupted: a device, the timer, another core, or an exception.
+extern "C" fn interrupt(frame: &Frame) -> *const Registers {
+    let is_exception = frame.vector < 32 || matches!(frame.vector, 2 | 8 | 18);
+    if !frame.from_user() && is_exception {
+        fault::kernel_exception(frame);
+    }
+    // SAFETY: an entry into ring 0, and the only reference: ring 0 is interrupted only
+    // where it idles, and that code holds none.
+    let Some(kernel) = (unsafe { kernel::kernel() }) else {
+        arch::cpu::halt();
+    };
+    if frame.from_user() {
+        kernel.save(frame);
+    }
+    if matches!(frame.vector, 2 | 8 | 18) {
+        fault::kernel_exception(frame); // not the fault of whoever ran
+    }
+    if is_exception {
+        kernel.exception(frame)
+    } else {
+        kernel.interrupt(frame)
+    }
+}

@@ -1,1 +1,19 @@
-//! x
+//! The monitors' protocols: state machines that are fed with messages and the time, and
+//! return what is to be sent and done. No input, no output, no hardware: the monitor
+//! program runs them on the system, tests run many of them side by side in one process.
+//!
+//! | module         | what it is                                                       |
+//! |----------------|------------------------------------------------------------------|
+//! | [`core_set`]   | a set of cores                                                   |
+//! | [`boot_tree`]  | who starts whom                                                  |
+//! | [`membership`] | which cores are up, the same on all of them                      |
+//! | [`lines`]      | text that arrives in pieces from many, put together line by line |
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod boot_tree;
+pub mod core_set;
+pub mod lines;
+pub mod membership;

@@ -1,1 +1,54 @@
-//! x
+//! The runtime that every user program links, the monitor included: start-up, heap,
+//! printing, time, channels, and what the monitor does for a program.
+//!
+//! ```no_run
+//! #![no_std]
+//! #![no_main]
+//! rt::entry!(main);
+//!
+//! fn main() -> i32 {
+//!     rt::println!("hello from core {}", rt::startup().core);
+//!     0
+//! }
+//! ```
+//!
+//! | module          | what it gives                                                      |
+//! |-----------------|--------------------------------------------------------------------|
+//! | [`clock`]       | time                                                               |
+//! | [`connection`]  | a channel with a doorbell: sends and receives that wait            |
+//! | [`console`]     | `print!` and `println!`                                            |
+//! | [`frame`]       | memory shared with other domains                                   |
+//! | [`interface`]   | the messages between a domain and its monitor                      |
+//! | [`monitor`]     | spawn, wait, kill, frames, doorbells: what the monitor does for us |
+//! | [`system_call`] | what the CPU driver does for us                                    |
+//! | [`authority`]   | for monitors alone: page tables, dispatchers, RAM, other cores     |
+//!
+//! A domain has one dispatcher, so nothing here runs in parallel with anything else of it.
+#![no_std]
+
+extern crate alloc;
+
+pub mod authority;
+pub mod clock;
+pub mod connection;
+pub mod console;
+pub mod frame;
+mod heap;
+pub mod interface;
+pub mod monitor;
+mod start;
+pub mod system_call;
+
+pub use start::{abort, run, startup};
+
+/// Names the function that a program begins with: `fn main() -> i32`, the exit status.
+#[macro_export]
+macro_rules! entry {
+    ($main:path) => {
+        /// The program's first instructions.
+        #[unsafe(no_mangle)]
+        extern "C" fn _start() -> ! {
+            $crate::run($main)
+        }
+    };
+}

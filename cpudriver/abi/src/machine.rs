@@ -7,7 +7,7 @@
 //! node so that neighbours in number are neighbours in the machine. APIC ids may be sparse.
 
 use crate::limits::{COMMAND_LINE_BYTES, MAX_CORES, MAX_NODES, MAX_RAM_RANGES};
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// One core: how to reach it, where it sits, and the RAM that is its own.
 ///
@@ -89,9 +89,7 @@ pub struct Machine {
 
 impl Machine {
     /// A machine with nothing in it.
-    pub fn empty() -> Self {
-        Self::new_zeroed()
-    }
+    pub const EMPTY: Self = zerocopy::transmute!([0u8; size_of::<Machine>()]);
 
     /// The cores there are.
     pub fn cores(&self) -> &[Core] {

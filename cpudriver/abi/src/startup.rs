@@ -18,6 +18,11 @@ pub struct Startup {
     /// The first domain of the job that this one belongs to: whoever was started by the
     /// command line or by a monitor. Domains of one job may ring each other.
     pub job: u64,
+    /// The domain that asked for it; its job's first domain for the job itself.
+    pub parent: u64,
+    /// How the machine is run (`tcg`, `icount`, …), UTF-8, filled up with zeros: the label
+    /// that every figure measured here must bear.
+    pub accelerator: [u8; 16],
     /// Core that it runs on.
     pub core: u32,
     /// Cores that were up when it was started.
@@ -38,8 +43,12 @@ pub struct Startup {
     pub monitor_channel: u64,
     /// The vector of this core that wakes this domain.
     pub vector: u32,
-    /// The core record's copy of the bundle's size, for monitors.
+    /// Keeps what follows aligned.
     pub reserved: u32,
+    /// In a monitor, physical: its PML4; else 0.
+    pub page_table: u64,
+    /// In a monitor, physical: the first byte of private RAM that nothing uses; else 0.
+    pub free: u64,
     /// The frame that the domain's parent shares with it; 0 where there is none.
     pub frame: u64,
     /// Bytes of that frame.
@@ -58,6 +67,18 @@ impl Startup {
         let bytes = (self.arguments_bytes as usize).min(ARGUMENT_BYTES);
         let text = core::str::from_utf8(&self.arguments[..bytes]).unwrap_or("");
         text.split('\0').filter(move |_| bytes > 0)
+    }
+
+    /// How the machine is run.
+    pub fn accelerator(&self) -> &str {
+        let end = self.accelerator.iter().position(|byte| *byte == 0);
+        let end = end.unwrap_or(self.accelerator.len());
+        core::str::from_utf8(&self.accelerator[..end]).unwrap_or("unknown")
+    }
+
+    /// The cores that were up when the domain was started, in ascending order.
+    pub fn cores(&self) -> impl Iterator<Item = usize> {
+        (0..crate::limits::MAX_CORES).filter(|core| self.cores[core / 64] >> (core % 64) & 1 != 0)
     }
 }
 

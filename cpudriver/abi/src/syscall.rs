@@ -67,6 +67,9 @@ pub const RUNNING: u64 = 32;
 /// Reads counter `rdi`: an index into [`crate::record::Counters`]. Back: `rdi`.
 pub const COUNTER: u64 = 33;
 
+/// Bytes that the CPU driver ever wrote to its log. Back: `rdi`.
+pub const LOG_WRITTEN: u64 = 34;
+
 /// Most pages in one call of [`MAP`] or [`UNMAP`]: what one page table holds.
 pub const MAP_PAGES: u64 = 512;
 

@@ -14,6 +14,7 @@ use crate::paging::{
     self, GLOBAL, NO_EXECUTE, PRESENT, TableMemory, UNCACHED, USER, WRITABLE, index,
 };
 use crate::program::{Program, ProgramError, Segment};
+use abi::command_line::CommandLine;
 use abi::layout::{
     DIRECT_MAP, KERNEL_IMAGE, KERNEL_LOCAL_APIC, KERNEL_LOG, KERNEL_RECORD, KERNEL_STACK_BYTES,
     KERNEL_STACK_COUNT, KERNEL_SYMBOLS, LARGE_PAGE, MONITOR_BUNDLE, MONITOR_LOG, MONITOR_MACHINE,
@@ -342,7 +343,7 @@ pub fn build(parts: &Parts<'_>, memory: &mut [u8]) -> Result<CoreRecord, ImageEr
     let heap_pages = MONITOR_HEAP_BYTES / PAGE;
     let heap = window.take(heap_pages)?;
     window.map(user, USER_HEAP, heap, heap_pages, data | USER)?;
-    let start = window.place(monitor_startup(machine, parts.core).as_bytes())?;
+    let start = window.take(1)?;
     window.map(user, USER_STARTUP, start, 1, constant | USER)?;
     let machine_pages = (size_of::<Machine>() as u64).div_ceil(PAGE);
     window.map(
@@ -367,6 +368,11 @@ pub fn build(parts: &Parts<'_>, memory: &mut [u8]) -> Result<CoreRecord, ImageEr
     if machine.trampoline != 0 {
         window.map(root, machine.trampoline, machine.trampoline, 1, PRESENT)?;
     }
+
+    let mut startup = monitor_startup(machine, parts.core);
+    startup.page_table = user;
+    startup.free = core.region + window.used;
+    window.write(start, startup.as_bytes());
 
     let mut record = CoreRecord::new_zeroed();
     record.magic = record::MAGIC;
@@ -407,6 +413,9 @@ fn monitor_startup(machine: &Machine, core: usize) -> Startup {
     start.heap = USER_HEAP;
     start.heap_bytes = MONITOR_HEAP_BYTES;
     start.vector = FIRST_DOORBELL as u32;
+    let label = CommandLine::parse(machine.command_line()).accelerator.as_bytes();
+    let length = label.len().min(start.accelerator.len());
+    start.accelerator[..length].copy_from_slice(&label[..length]);
     start.name[..7].copy_from_slice(b"monitor");
     start.arguments[..7].copy_from_slice(b"monitor");
     start.arguments_bytes = 7;
@@ -425,7 +434,7 @@ mod tests {
     const REGION: u64 = 0x4020_0000;
 
     fn machine() -> Box<Machine> {
-        let mut machine = Box::new(Machine::empty());
+        let mut machine = Box::new(Machine::EMPTY);
         machine.core_count = 2;
         machine.node_count = 1;
         machine.cores[1] = Core {

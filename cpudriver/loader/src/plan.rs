@@ -104,7 +104,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn machine(cores: &[u32], ram: &[(u64, u64, u64)]) -> Machine {
-        let mut machine = Machine::empty();
+        let mut machine = Machine::EMPTY;
         machine.core_count = cores.len() as u32;
         machine.node_count = cores.iter().max().map_or(1, |node| node + 1);
         for (core, node) in machine.cores.iter_mut().zip(cores) {

@@ -1,1 +1,83 @@
-fn main() {}
+//! The host tool: builds the system, boots it in QEMU, and runs every test there is.
+//!
+//! | module              | what it does                                                      |
+//! |---------------------|-------------------------------------------------------------------|
+//! | [`options`]         | what a person asked for, checked                                  |
+//! | [`size`]            | amounts of memory as people write them                            |
+//! | [`failure`]         | everything that can go wrong, each with its own exit status       |
+//! | [`project`]         | where the sources and the build results lie                       |
+//! | [`install`]         | finds QEMU, installs it where it may                              |
+//! | [`build`]           | compiles the system                                               |
+//! | [`strip`]           | cuts an ELF file down to what a loader reads                      |
+//! | [`symbols`]         | the symbol table as the CPU driver reads it                       |
+//! | [`bundle`]          | packs all programs into the one archive that a boot carries       |
+//! | [`accelerator`]     | how QEMU executes the guest, and the probe for KVM                |
+//! | [`topology`]        | cores, sockets and NUMA nodes as QEMU wants to be told            |
+//! | [`memory`]          | the guest's RAM, readable from outside                            |
+//! | [`guest`]           | core records and logs found in that RAM                           |
+//! | [`serial`]          | the guest's console, line by line                                 |
+//! | [`qemu`]            | one QEMU process, which never outlives its owner                  |
+//! | [`console`]         | where lines of guest and tool go                                  |
+//! | [`launch`]          | one boot from start to verdict                                    |
+//! | [`report`]          | what is said about cores when a boot failed                       |
+//! | [`run`]             | `scripts/run`                                                     |
+//! | [`test`]            | `scripts/test`: the harness                                       |
+//! | [`host_tests`]      | tests that need no guest                                          |
+//! | [`tool_tests`]      | tests of this tool's own messages and exit statuses               |
+//! | [`boot_tests`]      | tests that boot                                                   |
+#![forbid(unsafe_code)]
+
+mod accelerator;
+mod boot_tests;
+mod build;
+mod bundle;
+mod console;
+mod failure;
+mod guest;
+mod host_tests;
+mod install;
+mod interrupt;
+mod launch;
+mod memory;
+mod options;
+mod progress;
+mod project;
+mod qemu;
+mod report;
+mod run;
+mod serial;
+mod size;
+mod strip;
+mod symbols;
+mod test;
+mod tool_tests;
+mod topology;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The host tool of Atoll; `scripts/` holds an entry point for each command.
+#[derive(Parser)]
+#[command(name = "scripts", bin_name = "scripts", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Boots the system in QEMU and runs a program on it.
+    #[command(after_help = failure::STATUS_HELP.as_str())]
+    Run(options::RunOptions),
+    /// Runs every test there is, or those whose name contains FILTER.
+    Test(test::TestOptions),
+}
+
+fn main() -> ExitCode {
+    interrupt::watch();
+    let status = match Arguments::parse().command {
+        Command::Run(options) => run::run(&options),
+        Command::Test(options) => test::test(&options),
+    };
+    ExitCode::from(status)
+}

@@ -1,0 +1,116 @@
+//! The messages between a domain and its monitor, as numbers.
+//!
+//! A request names a core; the domain's own monitor serves those for its core and hands on
+//! the others. So a domain needs one channel only.
+//!
+//! ```text
+//!  request   word 0: token (low half), core (high half)   words 1-6: arguments
+//!  reply     word 0: token                                word 1: Error   words 2-6: results
+//! ```
+
+/// Bytes for the console; a newline ends a line. No reply.
+pub const WRITE: u16 = 1;
+/// Up to 48 bytes of text for the next [`SPAWN`] with the same token. No reply.
+pub const TEXT: u16 = 2;
+/// Starts a program on a core, its name and arguments divided by zero bytes in the text
+/// before: frame to share with it (an id, 0 for none). Back: the domain.
+pub const SPAWN: u16 = 3;
+/// Waits for a domain that this one started. Back: the exit status.
+pub const WAIT: u16 = 4;
+/// Ends a domain of the same job.
+pub const KILL: u16 = 5;
+/// Makes a frame that can be shared: bytes. Back: address, bytes, id.
+pub const FRAME: u16 = 6;
+/// Asks for the doorbell of a domain of the same job. Back: its slot.
+pub const DOORBELL: u16 = 7;
+/// Asks a core's monitor which cores are up. Back: epoch, then the set's four words.
+pub const VIEW: u16 = 8;
+/// Asks what the kernel half of a core maps at or after an address. Back: address,
+/// physical address, bytes, rights; 0 bytes at the end.
+pub const MAPPING: u16 = 9;
+/// Test hook: has a core's CPU driver write to a physical address that is not its own.
+pub const WILD_WRITE: u16 = 10;
+/// Reads one of a core's counters. Back: its value.
+pub const COUNTER: u16 = 11;
+/// Sends back what it was sent.
+pub const ECHO: u16 = 12;
+/// The answer to a request.
+pub const REPLY: u16 = 32;
+
+/// Bytes of text in one [`TEXT`] message.
+pub const TEXT_BYTES: usize = 48;
+
+/// Exit status of a domain that met an exception: this plus the exception's vector.
+pub const FAULT_STATUS: i32 = 128;
+/// Exit status of a domain that was killed.
+pub const KILLED_STATUS: i32 = 137;
+
+/// Why a monitor did not do what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Error {
+    /// No such request.
+    NoSuchRequest = 1,
+    /// No such core, or it is not up.
+    NoSuchCore = 2,
+    /// The bundle has no program of that name.
+    NoSuchProgram = 3,
+    /// The program's file is not one that may be loaded.
+    BadProgram = 4,
+    /// No such domain, or none of this job.
+    NoSuchDomain = 5,
+    /// No such frame, or none that this domain made.
+    NoSuchFrame = 6,
+    /// The core has too little memory left.
+    NoMemory = 7,
+    /// The core carries as many domains as it can.
+    TooManyDomains = 8,
+    /// An argument lies outside of what the request takes.
+    BadArgument = 9,
+    /// The system was not started with test hooks.
+    TestHooksOff = 10,
+    /// The domain holds as many doorbells as it can.
+    TooManyDoorbells = 11,
+    /// The channel to the monitor ended.
+    MonitorGone = 12,
+}
+
+impl Error {
+    /// The error behind a number; `None` for 0.
+    pub const fn from_code(code: u64) -> Option<Self> {
+        Some(match code {
+            0 => return None,
+            2 => Self::NoSuchCore,
+            3 => Self::NoSuchProgram,
+            4 => Self::BadProgram,
+            5 => Self::NoSuchDomain,
+            6 => Self::NoSuchFrame,
+            7 => Self::NoMemory,
+            8 => Self::TooManyDomains,
+            9 => Self::BadArgument,
+            10 => Self::TestHooksOff,
+            11 => Self::TooManyDoorbells,
+            12 => Self::MonitorGone,
+            _ => Self::NoSuchRequest,
+        })
+    }
+}
+
+impl core::fmt::Display for Error {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter.write_str(match self {
+            Self::NoSuchRequest => "the monitor knows no such request",
+            Self::NoSuchCore => "no such core is up",
+            Self::NoSuchProgram => "the bundle has no program of that name",
+            Self::BadProgram => "the program's file cannot be loaded",
+            Self::NoSuchDomain => "no such domain in this job",
+            Self::NoSuchFrame => "no such frame of this domain",
+            Self::NoMemory => "the core has too little memory left: start with more memory",
+            Self::TooManyDomains => "the core carries as many domains as it can",
+            Self::BadArgument => "an argument out of range",
+            Self::TestHooksOff => "the system was started without test hooks",
+            Self::TooManyDoorbells => "the domain holds as many doorbells as it can",
+            Self::MonitorGone => "the channel to the monitor ended",
+        })
+    }
+}

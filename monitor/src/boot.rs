@@ -1,0 +1,87 @@
+//! Starts a core.
+//!
+//! The core's region belongs to nobody yet. This monitor maps the first part of it, has the
+//! loader lay out CPU driver, page tables and monitor there, unmaps it for good, and sends
+//! the core through the trampoline into it. From then on the region is that core's alone.
+
+use crate::bundle;
+use loader::image::{self, ImageError, Parts};
+use rt::authority::{self, Pool, Ram, Window};
+use rt::clock;
+use rt::system_call;
+
+/// Between INIT and the first start-up interrupt: what processors' manuals ask for.
+const INIT_NS: u64 = 10_000_000;
+/// Between the two start-up interrupts.
+const STARTUP_NS: u64 = 200_000;
+/// An emulated core needs no such time, and many of them would add up.
+const VIRTUAL_NS: u64 = 10_000;
+
+/// Why a core cannot be started.
+#[derive(Debug)]
+pub enum BootError {
+    /// The bundle lacks a file.
+    NoFile(&'static str),
+    /// Its memory cannot be laid out.
+    Image(ImageError),
+    /// Its region was given away before, or is no such core's.
+    NoRegion,
+    /// The CPU driver refused.
+    Refused(system_call::Error),
+}
+
+impl core::fmt::Display for BootError {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NoFile(name) => {
+                write!(formatter, "the bundle has no file `{name}`: build it again")
+            }
+            Self::Image(error) => write!(formatter, "{error}"),
+            Self::NoRegion => formatter.write_str("its memory was given away before"),
+            Self::Refused(error) => write!(formatter, "the CPU driver refused: {error:?}"),
+        }
+    }
+}
+
+impl From<system_call::Error> for BootError {
+    fn from(error: system_call::Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// Starts a core; its monitor reports when it runs.
+pub fn boot(pool: &mut Pool, window: &mut Window, core: usize) -> Result<(), BootError> {
+    let file = |name| bundle::file(name).ok_or(BootError::NoFile(name));
+    let machine = authority::machine();
+    let parts = Parts {
+        machine,
+        core,
+        cpu_driver: file("cpudriver")?,
+        monitor: file("monitor")?,
+        symbols: [file("cpudriver.sym")?, file("monitor.sym")?],
+    };
+    let bytes = image::needed_bytes(&parts).map_err(BootError::Image)?;
+    let mut region = Ram::of_unbooted_core(core, bytes).ok_or(BootError::NoRegion)?;
+    let record = window
+        .open(pool, &mut region, |memory| image::build(&parts, memory))?
+        .map_err(BootError::Image)?;
+    authority::set_trampoline(pool, window, core, record.kernel_page_table)?;
+
+    authority::reset_core(core)?;
+    if machine.virtual_machine != 0 {
+        pause_ns(VIRTUAL_NS);
+        authority::start_core(core)?;
+    } else {
+        pause_ns(INIT_NS);
+        authority::start_core(core)?;
+        pause_ns(STARTUP_NS);
+        authority::start_core(core)?;
+    }
+    Ok(())
+}
+
+/// Lets time pass. Without the `pause` instruction, which in an emulator visits all cores.
+fn pause_ns(ns: u64) {
+    let end = clock::now_ns() + ns;
+    while clock::now_ns() < end {}
+}

@@ -1,0 +1,374 @@
+//! The monitor: one runs on each core, in ring 3, and keeps its part of the system in
+//! agreement with all others by messages.
+//!
+//! It owns its core's memory, starts other cores, runs domains, carries text to the
+//! console, and answers what domains and other monitors ask. What it has to agree on with
+//! others is in the protocols of the library; this program gives them hands and ears.
+//!
+//! | module      | what it does                                                         |
+//! |-------------|----------------------------------------------------------------------|
+//! | `mesh`      | channels to all other monitors                                       |
+//! | `boot`      | starts a core: memory, page tables, interrupts                       |
+//! | `domains`   | domains of this core: spawn, end, what they hold                     |
+//! | `requests`  | what domains ask for, on this core or by way of another              |
+//! | `console`   | text: from domains, monitors, CPU drivers to core 0's serial port    |
+//! | `report`    | what is said of a domain that died                                   |
+//! | `bundle`    | the programs there are                                               |
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod boot;
+mod bundle;
+mod console;
+mod domains;
+mod mesh;
+mod report;
+mod requests;
+
+use abi::command_line::CommandLine;
+use abi::limits::MAX_CORES;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use console::Console;
+use domains::{Domains, Spawn};
+use mesh::Mesh;
+use protocols::core_set::CoreSet;
+use protocols::membership::{Action, Membership, Message, Progress};
+use requests::Requests;
+use rt::authority::{self, KernelLog, Pool, Ram, Window};
+use rt::{clock, system_call};
+
+rt::entry!(main);
+
+/// Polls without anything to do before the monitor blocks.
+const POLLS: u32 = 8;
+
+/// How long core 0 waits for the last lines of other cores before it powers off.
+const FLUSH_LIMIT_NS: u64 = 2_000_000_000;
+
+/// One monitor.
+pub struct Monitor {
+    own: usize,
+    /// RAM that only this core's CPU driver maps.
+    private: Pool,
+    /// RAM from which frames are shared with other cores.
+    shared: Pool,
+    window: Window,
+    mesh: Mesh,
+    console: Console,
+    kernel_log: KernelLog,
+    membership: Membership,
+    domains: Domains,
+    requests: Requests,
+    /// The domain that the command line named (core 0 only).
+    program: Option<u64>,
+    shutdown: Option<Shutdown>,
+    started_ns: u64,
+}
+
+/// Core 0 is about to power off: who has still to send its last lines.
+struct Shutdown {
+    status: i32,
+    waiting: CoreSet,
+    deadline_ns: u64,
+}
+
+fn main() -> i32 {
+    let started_ns = clock::now_ns();
+    let own = rt::startup().core as usize;
+    let mut private = Pool::new(Ram::private());
+    let mut window = Window::new();
+    if let Err(error) = authority::clear_mesh(&mut private, &mut window) {
+        rt::abort(format_args!(
+            "cannot reach this core's channel pages: {error:?}"
+        ));
+    }
+    let mut monitor = Monitor {
+        own,
+        private,
+        shared: Pool::new(Ram::shared()),
+        window,
+        mesh: Mesh::new(own),
+        console: Console::new(own),
+        kernel_log: KernelLog::new(),
+        membership: Membership::new(own, authority::machine().cores().len()),
+        domains: Domains::default(),
+        requests: Requests::default(),
+        program: None,
+        shutdown: None,
+        started_ns,
+    };
+    authority::running();
+    if own == 0 {
+        monitor.introduce_machine();
+    }
+    let actions = monitor.membership.start(clock::now_ns());
+    monitor.carry_out(actions);
+    monitor.serve()
+}
+
+impl Monitor {
+    /// Serves for ever: whatever arrives, and what the clock brings.
+    fn serve(&mut self) -> ! {
+        let mut polls = 0;
+        loop {
+            let mut busy = self.read_kernel_log();
+            busy |= self.receive_from_monitors();
+            busy |= self.serve_domains();
+            let actions = self.membership.on_tick(clock::now_ns());
+            busy |= !actions.is_empty();
+            self.carry_out(actions);
+            busy |= self.mesh.flush();
+            busy |= self.console.write();
+            self.power_off_if_done();
+            if busy {
+                polls = 0;
+            } else if polls < POLLS {
+                polls += 1;
+                core::hint::spin_loop();
+            } else {
+                polls = 0;
+                self.sleep();
+            }
+        }
+    }
+
+    /// Blocks until somebody rings or something is due.
+    fn sleep(&mut self) {
+        self.mesh.announce_sleep();
+        self.domains.announce_sleep();
+        urpc::full_fence();
+        if self.mesh.may_sleep() && self.domains.may_sleep() {
+            system_call::wait(self.deadline_ns());
+        }
+        self.mesh.awake();
+        self.domains.awake();
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        let shutdown = self.shutdown.as_ref().map(|shutdown| shutdown.deadline_ns);
+        [
+            self.membership.deadline_ns(),
+            self.console.deadline_ns(),
+            shutdown,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Says something, with this core's prefix.
+    fn log(&mut self, line: &str) {
+        self.console.log(&mut self.mesh, line.as_bytes());
+    }
+
+    fn read_kernel_log(&mut self) -> bool {
+        let mut text = Vec::new();
+        self.kernel_log.read(&mut text);
+        self.console.add_kernel_log(&mut self.mesh, &text);
+        !text.is_empty()
+    }
+
+    fn receive_from_monitors(&mut self) -> bool {
+        let mut busy = false;
+        for peer in 0..MAX_CORES {
+            while let Some(message) = self.mesh.receive(peer) {
+                busy = true;
+                self.on_message(peer, &message);
+            }
+        }
+        for peer in self.mesh.take_ended() {
+            self.log(&format!(
+                "the channel to core {peer} ended: nothing more is sent there"
+            ));
+        }
+        busy
+    }
+
+    fn on_message(&mut self, from: usize, message: &urpc::Message) {
+        if let Some(membership) = Message::decode(message.kind(), &message.payload) {
+            let actions = self
+                .membership
+                .on_message(from, &membership, clock::now_ns());
+            self.carry_out(actions);
+        } else if message.kind() == mesh::FLUSH {
+            self.flush_for_power_off(from);
+        } else if message.kind() == mesh::FLUSHED {
+            if let Some(shutdown) = &mut self.shutdown {
+                let left = shutdown.waiting.iter().filter(|core| *core != from);
+                shutdown.waiting = left.collect();
+            }
+        } else if !self.console.on_message(from, message) && !self.on_request_message(from, message)
+        {
+            self.log(&format!(
+                "core {from} sent a message of unknown kind {:#x}",
+                message.kind()
+            ));
+        }
+    }
+
+    /// Does what the membership protocol decided.
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Boot(core) => self.boot(core),
+                Action::Send(to, message) => {
+                    let (kind, words) = message.encode();
+                    self.mesh
+                        .send(&mut self.private, to, &urpc::Message::new(kind, words));
+                }
+                Action::GiveUp(core, progress) => {
+                    let how_far = match progress {
+                        Progress::Booting => "its monitor did not start",
+                        _ => "its monitor started, but what it brings up did not all join",
+                    };
+                    self.log(&format!(
+                        "core {core} is given up: {how_far}; going on without it"
+                    ));
+                }
+                Action::Installed(view) => {
+                    if self.own == 0 {
+                        let (up, all) = (view.cores.len(), authority::machine().cores().len());
+                        self.log_phase(&format!("{up} of {all} cores up"));
+                    }
+                }
+                Action::AllConnected => {
+                    let up = self.membership.view().cores.len();
+                    self.log_phase(&format!("{up} monitors connected, each with each"));
+                    self.start_program();
+                }
+            }
+        }
+    }
+
+    fn boot(&mut self, core: usize) {
+        if let Err(error) = boot::boot(&mut self.private, &mut self.window, core) {
+            self.log(&format!("core {core} cannot be started: {error}"));
+            let actions = self.membership.boot_failed(core);
+            self.carry_out(actions);
+        }
+    }
+
+    fn introduce_machine(&mut self) {
+        let machine = authority::machine();
+        let ram: u64 = machine.ram().iter().map(|range| range.bytes).sum();
+        let line = format!(
+            "Atoll: {} cores, {} nodes, {} MiB of RAM, {} MiB a core; figures are of `{}`",
+            machine.cores().len(),
+            machine.node_count,
+            ram >> 20,
+            (machine.cores[0].private_bytes + machine.cores[0].shared_bytes) >> 20,
+            rt::startup().accelerator(),
+        );
+        self.log(&line);
+        let ns = self.started_ns;
+        self.log(&format!(
+            "CPU driver and monitor of core 0 up after {}.{:03} ms",
+            ns / 1_000_000,
+            ns / 1000 % 1000
+        ));
+    }
+
+    fn log_phase(&mut self, what: &str) {
+        let ns = clock::now_ns();
+        self.log(&format!(
+            "{what} after {}.{:03} ms",
+            ns / 1_000_000,
+            ns / 1000 % 1000
+        ));
+    }
+
+    fn start_program(&mut self) {
+        let Some(words) = CommandLine::parse(authority::machine().command_line()).program else {
+            self.log("no program on the command line: the system idles");
+            return;
+        };
+        let mut text = Vec::new();
+        for (index, word) in words.split_ascii_whitespace().enumerate() {
+            if index > 0 {
+                text.push(0);
+            }
+            text.extend_from_slice(word.as_bytes());
+        }
+        let spawn = Spawn {
+            arguments: text,
+            frame: None,
+            parent: 0,
+            job: None,
+        };
+        match self.spawn(&spawn) {
+            Ok(domain) => self.program = Some(domain),
+            Err(error) => {
+                self.log(&format!(
+                    "`{words}` cannot be started: {error}; there are: {}",
+                    bundle::names()
+                ));
+                self.begin_power_off(127);
+            }
+        }
+    }
+
+    /// A domain of this core ended.
+    fn domain_ended(&mut self, id: u64, status: i32) {
+        if self.program == Some(id) {
+            self.begin_power_off(status);
+        }
+    }
+
+    /// Asks all cores for their last lines before the power goes.
+    fn begin_power_off(&mut self, status: i32) {
+        let others: CoreSet = self
+            .membership
+            .view()
+            .cores
+            .iter()
+            .filter(|core| *core != self.own)
+            .collect();
+        for core in others.iter() {
+            self.mesh.send(
+                &mut self.private,
+                core,
+                &urpc::Message::new(mesh::FLUSH, [0; 7]),
+            );
+        }
+        self.shutdown = Some(Shutdown {
+            status,
+            waiting: others,
+            deadline_ns: clock::now_ns() + FLUSH_LIMIT_NS,
+        });
+    }
+
+    /// Sends on what this core still has to say, and says that this was all.
+    fn flush_for_power_off(&mut self, to: usize) {
+        self.read_kernel_log();
+        self.serve_domains();
+        self.mesh.send(
+            &mut self.private,
+            to,
+            &urpc::Message::new(mesh::FLUSHED, [0; 7]),
+        );
+    }
+
+    fn power_off_if_done(&mut self) {
+        let Some(shutdown) = &self.shutdown else {
+            return;
+        };
+        let (status, waiting) = (shutdown.status, shutdown.waiting);
+        if !waiting.is_empty() {
+            if clock::now_ns() < shutdown.deadline_ns {
+                return;
+            }
+            let silent: Vec<String> = waiting.iter().map(|core| format!("{core}")).collect();
+            self.log(&format!(
+                "lost: core {} did not answer before power-off",
+                silent.join(", ")
+            ));
+        }
+        self.console.drain();
+        authority::power_off(status)
+    }
+}

@@ -1,0 +1,187 @@
+//! Channels to all other monitors.
+//!
+//! Every pair of cores has a page of its own for one, at a place that both can compute; so
+//! a channel is there as soon as both know of each other, without anybody's help. What does
+//! not fit into a ring waits here in order.
+
+use abi::limits::MAX_CORES;
+use abi::syscall::FIRST_DOORBELL;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use rt::authority::{self, Pool};
+use rt::system_call;
+use urpc::{Channel, Message, ReceiveError, SendError, Wait};
+
+/// Set in the kind of requests and replies that one monitor hands on to another.
+pub const FORWARDED: u16 = 0x100;
+/// Core 0 wants to power off: send what you have, then [`FLUSHED`].
+pub const FLUSH: u16 = 0x48;
+/// That was all.
+pub const FLUSHED: u16 = 0x49;
+/// A domain ended: itself, its exit status, its parent.
+pub const EXITED: u16 = 0x4a;
+
+/// Messages that wait for room, beyond which no domain is listened to.
+const BACKLOG: usize = 256;
+
+struct Peer {
+    channel: Channel,
+    outbox: VecDeque<Message>,
+    ended: bool,
+}
+
+/// The channels of one monitor.
+pub struct Mesh {
+    own: usize,
+    /// By core number.
+    peers: Vec<Option<Peer>>,
+    ended: Vec<usize>,
+}
+
+impl Mesh {
+    /// No channels yet.
+    pub fn new(own: usize) -> Self {
+        Self {
+            own,
+            peers: (0..MAX_CORES).map(|_| None).collect(),
+            ended: Vec::new(),
+        }
+    }
+
+    /// Sends a message, or keeps it until there is room.
+    pub fn send(&mut self, pool: &mut Pool, to: usize, message: &Message) {
+        if self.peers.get(to).is_some_and(Option::is_none) {
+            self.connect(pool, to);
+        }
+        self.send_connected(to, message);
+    }
+
+    /// Sends to a core that this one is connected with already.
+    pub fn send_connected(&mut self, to: usize, message: &Message) {
+        if let Some(Some(peer)) = self.peers.get_mut(to)
+            && !peer.ended
+        {
+            peer.outbox.push_back(*message);
+            if peer.outbox.len() == 1 {
+                peer.push();
+            }
+        }
+    }
+
+    /// Makes the channel to a core usable.
+    pub fn connect(&mut self, pool: &mut Pool, to: usize) {
+        if to == self.own || to >= MAX_CORES || self.peers[to].is_some() {
+            return;
+        }
+        let granted = authority::grant_own_doorbell(to as u64, to, FIRST_DOORBELL as u8);
+        let channel = granted.and_then(|()| authority::mesh_channel(pool, to));
+        match channel {
+            Ok(channel) => {
+                self.peers[to] = Some(Peer {
+                    channel,
+                    outbox: VecDeque::new(),
+                    ended: false,
+                });
+            }
+            Err(_) => self.ended.push(to),
+        }
+    }
+
+    /// Whether so much waits to be sent that nothing should be added.
+    pub fn is_backed_up(&self) -> bool {
+        self.peers
+            .iter()
+            .flatten()
+            .any(|peer| peer.outbox.len() > BACKLOG)
+    }
+
+    /// Takes the next message of a core.
+    pub fn receive(&mut self, from: usize) -> Option<Message> {
+        let peer = self.peers[from].as_mut()?;
+        if peer.ended {
+            return None;
+        }
+        match peer.channel.recv() {
+            Ok(message) => Some(message),
+            Err(ReceiveError::Empty) => None,
+            Err(ReceiveError::Closed | ReceiveError::Broken) => {
+                peer.ended = true;
+                peer.outbox.clear();
+                self.ended.push(from);
+                None
+            }
+        }
+    }
+
+    /// The cores whose channels ended since the last call.
+    pub fn take_ended(&mut self) -> Vec<usize> {
+        core::mem::take(&mut self.ended)
+    }
+
+    /// Sends what waits and rings who sleeps; whether anything moved.
+    pub fn flush(&mut self) -> bool {
+        let mut moved = false;
+        for (core, peer) in self.peers.iter_mut().enumerate() {
+            let Some(peer) = peer else { continue };
+            if !peer.ended {
+                moved |= !peer.outbox.is_empty() && peer.push();
+                if peer.channel.peer_needs_doorbell() {
+                    // Slot and core have the same number; the doorbell was granted before.
+                    let _ = system_call::ring(core as u64);
+                }
+            }
+        }
+        moved
+    }
+
+    /// Step one of going to sleep; see [`urpc`].
+    pub fn announce_sleep(&mut self) {
+        for peer in self.peers.iter_mut().flatten() {
+            peer.channel.announce_sleep(peer.wait());
+        }
+    }
+
+    /// Step three.
+    pub fn may_sleep(&mut self) -> bool {
+        self.peers
+            .iter_mut()
+            .flatten()
+            .all(|peer| peer.ended || peer.channel.may_sleep(peer.wait()))
+    }
+
+    /// Back again.
+    pub fn awake(&mut self) {
+        for peer in self.peers.iter_mut().flatten() {
+            peer.channel.awake();
+        }
+    }
+}
+
+impl Peer {
+    fn wait(&self) -> Wait {
+        if self.outbox.is_empty() {
+            Wait::Message
+        } else {
+            Wait::MessageOrRoom
+        }
+    }
+
+    /// Moves what fits into the ring.
+    fn push(&mut self) -> bool {
+        let mut moved = false;
+        while let Some(message) = self.outbox.front() {
+            match self.channel.send(message) {
+                Ok(()) => {
+                    self.outbox.pop_front();
+                    moved = true;
+                }
+                Err(SendError::Full) => break,
+                Err(SendError::Closed | SendError::Broken) => {
+                    self.outbox.clear(); // reported when it is received from
+                    break;
+                }
+            }
+        }
+        moved
+    }
+}

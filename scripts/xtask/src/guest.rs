@@ -1,0 +1,244 @@
+//! Core records and logs, found in the guest's RAM whether the cores live or not.
+
+use crate::memory::{GuestMemory, Place};
+use abi::layout::LARGE_PAGE;
+use abi::limits::{LOG_BYTES, MAX_CORES};
+use abi::record::{CoreRecord, MAGIC, VERSION, state};
+use std::collections::BTreeMap;
+use zerocopy::FromBytes;
+
+/// What is known of a core.
+#[derive(Clone, Debug)]
+pub struct Core {
+    /// Where its record lies.
+    pub place: Place,
+    /// The record as it was read last.
+    pub record: CoreRecord,
+}
+
+impl Core {
+    /// Whether the core's CPU driver met a fault of its own.
+    pub fn panicked(&self) -> bool {
+        self.record.state == state::PANICKED
+    }
+
+    /// Whether the core is at work, or was until it was stopped in good order.
+    pub fn well(&self) -> bool {
+        matches!(self.record.state, state::RUNNING | state::STOPPED)
+    }
+
+    /// Its state in words.
+    pub fn state(&self) -> &'static str {
+        match self.record.state {
+            state::LOADED => "laid out, never ran",
+            state::STARTED => "started, its monitor not running",
+            state::RUNNING => "running",
+            state::PANICKED => "panicked",
+            state::STOPPED => "stopped",
+            _ => "in a state without a name",
+        }
+    }
+
+    /// The dispatcher that ran last; empty where there was none.
+    pub fn current(&self) -> String {
+        let name = &self.record.current;
+        let end = name.iter().position(|byte| *byte == 0);
+        String::from_utf8_lossy(&name[..end.unwrap_or(name.len())]).into_owned()
+    }
+}
+
+/// All cores of a guest that left a record.
+#[derive(Debug, Default)]
+pub struct Guest {
+    cores: BTreeMap<u32, Core>,
+}
+
+impl Guest {
+    /// Reads all records again, and looks for new ones while there are fewer than
+    /// `expected`.
+    pub fn look(&mut self, memory: &GuestMemory, expected: usize) {
+        for core in self.cores.values_mut() {
+            if let Some(record) = read_record(memory, core.place) {
+                core.record = record;
+            }
+        }
+        if self.cores.len() < expected {
+            for place in memory.written_places(LARGE_PAGE) {
+                if let Some(record) = read_record(memory, place) {
+                    self.cores
+                        .entry(record.core)
+                        .or_insert(Core { place, record });
+                }
+            }
+        }
+    }
+
+    /// The cores, by number.
+    pub fn cores(&self) -> &BTreeMap<u32, Core> {
+        &self.cores
+    }
+
+    /// Core `number`, if it left a record.
+    pub fn core(&self, number: u32) -> Option<&Core> {
+        self.cores.get(&number)
+    }
+
+    /// Exit status of the program on the command line.
+    pub fn exit_status(&self) -> Option<i32> {
+        let record = &self.core(0)?.record;
+        (record.has_exit_status == 1).then_some(record.exit_status)
+    }
+
+    /// Those of `cores` cores that panicked, never came up, or left no record.
+    pub fn lost(&self, cores: usize) -> Vec<u32> {
+        (0..cores as u32)
+            .filter(|number| !self.core(*number).is_some_and(Core::well))
+            .collect()
+    }
+}
+
+/// The lines in a core's log, oldest first. The first one may have lost its beginning.
+pub fn log_lines(memory: &GuestMemory, core: &Core) -> Vec<String> {
+    let record = &core.record;
+    let Some(distance) = record.log.checked_sub(record.region) else {
+        return Vec::new();
+    };
+    let mut ring = vec![0; LOG_BYTES];
+    let place = Place {
+        node: core.place.node,
+        offset: core.place.offset + distance,
+    };
+    if memory.read(place, &mut ring).is_err() {
+        return Vec::new();
+    }
+    let (old, new) = record.log_pieces(&ring);
+    let text = [old, new].concat();
+    String::from_utf8_lossy(&text)
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect()
+}
+
+/// The record at `place`, if there is one that makes sense.
+fn read_record(memory: &GuestMemory, place: Place) -> Option<CoreRecord> {
+    let mut bytes = [0; size_of::<CoreRecord>()];
+    memory.read(place, &mut bytes[..8]).ok()?;
+    if bytes[..8] != MAGIC.to_le_bytes() {
+        return None;
+    }
+    memory.read(place, &mut bytes).ok()?;
+    let record = CoreRecord::read_from_bytes(&bytes).ok()?;
+    let sensible = record.version == VERSION
+        && (record.core as usize) < MAX_CORES
+        && record.region.is_multiple_of(LARGE_PAGE);
+    sensible.then_some(record)
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use std::fs::OpenOptions;
+    use std::os::unix::fs::FileExt;
+    use zerocopy::{FromZeros, IntoBytes};
+
+    /// A record of a core whose RAM starts at guest-physical `region`.
+    pub fn record(core: u32, state: u32, region: u64, log: &str) -> (CoreRecord, Vec<u8>) {
+        let mut record = CoreRecord::new_zeroed();
+        record.magic = MAGIC;
+        record.version = VERSION;
+        record.core = core;
+        record.state = state;
+        record.region = region;
+        record.log = region + 8192;
+        record.log_written = log.len() as u64;
+        record.current[..5].copy_from_slice(b"hello");
+        let mut bytes = record.as_bytes().to_vec();
+        bytes.resize(8192, 0);
+        bytes.extend_from_slice(log.as_bytes());
+        bytes.resize(8192 + LOG_BYTES, 0);
+        (record, bytes)
+    }
+
+    fn put(memory: &GuestMemory, node: usize, offset: u64, bytes: &[u8]) {
+        let (_, path) = memory.files().nth(node).unwrap();
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(bytes, offset).unwrap();
+    }
+
+    #[test]
+    fn finds_records_in_every_node_and_their_logs_by_distance() {
+        let memory = GuestMemory::create(4 << 30, 2).unwrap();
+        let mut guest = Guest::default();
+        guest.look(&memory, 2);
+        assert!(guest.cores().is_empty());
+        assert_eq!(guest.lost(2), [0, 1]);
+
+        put(
+            &memory,
+            0,
+            8 << 20,
+            &record(0, state::RUNNING, 8 << 20, "one\ntwo\n").1,
+        );
+        // Beyond the hole the guest's addresses and the file's differ.
+        put(
+            &memory,
+            1,
+            64 << 20,
+            &record(1, state::STARTED, (4 << 30) + (64 << 20), "three\n").1,
+        );
+        guest.look(&memory, 2);
+        assert_eq!(guest.lost(2), [1]);
+        assert_eq!(log_lines(&memory, guest.core(0).unwrap()), ["one", "two"]);
+        assert_eq!(log_lines(&memory, guest.core(1).unwrap()), ["three"]);
+        assert_eq!(guest.core(1).unwrap().current(), "hello");
+
+        put(
+            &memory,
+            1,
+            64 << 20,
+            &record(1, state::PANICKED, (4 << 30) + (64 << 20), "").1,
+        );
+        guest.look(&memory, 2);
+        assert!(guest.core(1).unwrap().panicked());
+        assert_eq!(guest.exit_status(), None);
+    }
+
+    #[test]
+    fn takes_nothing_for_a_record_that_is_none() {
+        let memory = GuestMemory::create(64 << 20, 1).unwrap();
+        let (mut wrong, _) = record(0, state::RUNNING, 0, "");
+        wrong.version = VERSION + 1;
+        put(&memory, 0, 0, wrong.as_bytes());
+        let (mut wrong, _) = record(7, state::RUNNING, 0, "");
+        wrong.core = 256;
+        put(&memory, 0, 2 << 20, wrong.as_bytes());
+        // Not at a multiple of 2 MiB:
+        put(
+            &memory,
+            0,
+            (4 << 20) + 4096,
+            &record(1, state::RUNNING, 0, "").1,
+        );
+        let mut guest = Guest::default();
+        guest.look(&memory, 8);
+        assert!(guest.cores().is_empty());
+    }
+
+    #[test]
+    fn a_log_outside_of_memory_is_empty() {
+        let memory = GuestMemory::create(64 << 20, 1).unwrap();
+        let (mut wrong, _) = record(0, state::RUNNING, 2 << 20, "");
+        wrong.log_written = 5;
+        for log in [0, u64::MAX - LOG_BYTES as u64] {
+            wrong.log = log;
+            let core = Core {
+                place: Place {
+                    node: 0,
+                    offset: 2 << 20,
+                },
+                record: wrong,
+            };
+            assert!(log_lines(&memory, &core).is_empty());
+        }
+    }
+}

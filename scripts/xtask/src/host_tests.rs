@@ -1,0 +1,193 @@
+//! Tests that need no guest: unit and property tests, lints, documentation, model checks.
+
+use crate::project::{GUEST_TARGET, Project};
+use crate::test::{Outcome, Pass, Test, last_lines, run_command};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Longest that one of these commands may take, a first build included.
+const LIMIT: Duration = Duration::from_secs(900);
+
+/// Packages whose whole build is for the host.
+const HOST_PACKAGES: [&str; 4] = ["abi", "loader", "urpc", "xtask"];
+/// Packages for the guest's target; their libraries, if any, hold no code that only runs
+/// there, and so are tested on the host.
+const GUEST_PACKAGES: [&str; 5] = ["cpudriver", "bridge", "monitor", "apps", "rt"];
+/// Packages of [`GUEST_PACKAGES`] with a library that is tested on the host.
+const GUEST_LIBRARIES_ON_HOST: [&str; 2] = ["bridge", "monitor"];
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    let mut tests = vec![
+        command("host/format", |project| {
+            cargo(project, &["fmt", "--all", "--check"])
+        }),
+        command("host/clippy", |project| {
+            let mut cargo = cargo(project, &["clippy", "--all-targets"]);
+            packages(&mut cargo, &HOST_PACKAGES);
+            cargo.args(["--", "-D", "warnings"]);
+            cargo
+        }),
+        command("host/clippy-guest", |project| {
+            let mut cargo = cargo(project, &["clippy", "--target", GUEST_TARGET]);
+            packages(&mut cargo, &GUEST_PACKAGES);
+            cargo.args(["--", "-D", "warnings"]);
+            cargo
+        }),
+        command("host/documentation", |project| {
+            let mut cargo = cargo(project, &["doc", "--no-deps"]);
+            packages(&mut cargo, &HOST_PACKAGES);
+            cargo.env("RUSTDOCFLAGS", "-D warnings");
+            cargo
+        }),
+        command("host/documentation-guest", |project| {
+            let mut cargo = cargo(project, &["doc", "--no-deps", "--target", GUEST_TARGET]);
+            packages(&mut cargo, &GUEST_PACKAGES);
+            cargo.env("RUSTDOCFLAGS", "-D warnings");
+            cargo
+        }),
+    ];
+    for package in HOST_PACKAGES {
+        tests.push(command(format!("host/{package}"), move |project| {
+            let mut cargo = cargo(project, &["test", "--package", package]);
+            // The tool is there as a release build already; urpc's millions of messages
+            // would take minutes without optimisation.
+            if matches!(package, "xtask" | "urpc") {
+                cargo.arg("--release");
+            }
+            cargo
+        }));
+    }
+    for package in GUEST_LIBRARIES_ON_HOST {
+        tests.push(command(format!("host/{package}"), move |project| {
+            cargo(project, &["test", "--lib", "--package", package])
+        }));
+    }
+    tests.push(command("model/urpc-loom", |project| {
+        let mut cargo = cargo(
+            project,
+            &["test", "--release", "--package", "urpc", "--test", "loom"],
+        );
+        cargo.env("RUSTFLAGS", "--cfg loom");
+        // Other flags, other results: they would push each other out of one folder.
+        cargo.arg("--target-dir").arg(project.target.join("loom"));
+        cargo
+    }));
+    tests.push(Test::new("model/urpc-miri", |workshop| {
+        if let Err(reason) = need_miri() {
+            return Ok(Pass::Skipped(reason));
+        }
+        let mut miri = Command::new("rustup");
+        miri.args(["run", "nightly", "cargo", "miri", "test"])
+            .args(["--package", "urpc", "--target-dir"])
+            .arg(workshop.project.target.join("miri"))
+            .current_dir(&workshop.project.root);
+        judge(&mut miri)
+    }));
+    tests
+}
+
+fn cargo(project: &Project, words: &[&str]) -> Command {
+    let mut cargo = project.cargo();
+    cargo.args(words);
+    cargo
+}
+
+fn packages(cargo: &mut Command, names: &[&str]) {
+    for name in names {
+        cargo.args(["--package", name]);
+    }
+}
+
+/// A test that passes when a command ends with 0.
+fn command(name: impl Into<String>, make: impl Fn(&Project) -> Command + 'static) -> Test {
+    Test::new(name, move |workshop| judge(&mut make(&workshop.project)))
+}
+
+fn judge(command: &mut Command) -> Outcome {
+    let ran = run_command(command, LIMIT)?;
+    if !ran.status.success() {
+        return Err(format!(
+            "{command:?} ended with {}\n{}{}",
+            ran.status,
+            last_lines(&ran.stderr),
+            last_lines(&ran.stdout)
+        ));
+    }
+    Ok(Pass::Passed(counted(&ran.stdout)))
+}
+
+/// How many tests cargo's harnesses ran; empty where they ran none.
+fn counted(output: &str) -> String {
+    let count: u64 = output
+        .lines()
+        .filter_map(|line| line.strip_prefix("test result: ok. "))
+        .filter_map(|rest| rest.split_once(" passed"))
+        .filter_map(|(count, _)| count.parse::<u64>().ok())
+        .sum();
+    match count {
+        0 => String::new(),
+        count => format!("{count} tests"),
+    }
+}
+
+/// Sees to it that Miri is there, or says why it cannot be.
+fn need_miri() -> Result<(), String> {
+    let has = || succeeds(&["run", "nightly", "cargo", "miri", "--version"]);
+    if has() {
+        return Ok(());
+    }
+    let install = [
+        "toolchain",
+        "install",
+        "nightly",
+        "--profile",
+        "minimal",
+        "--component",
+        "miri",
+        "--component",
+        "rust-src",
+    ];
+    // A nightly that is there already keeps its date: only the components are added.
+    let installed = if succeeds(&["run", "nightly", "rustc", "--version"]) {
+        succeeds(&[
+            "component",
+            "add",
+            "--toolchain",
+            "nightly",
+            "miri",
+            "rust-src",
+        ])
+    } else {
+        succeeds(&install)
+    };
+    if installed && has() {
+        return Ok(());
+    }
+    Err(format!(
+        "expected Miri, found none, and it could not be installed with: rustup {}",
+        install.join(" ")
+    ))
+}
+
+fn succeeds(words: &[&str]) -> bool {
+    Command::new("rustup")
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counted;
+
+    #[test]
+    fn adds_up_what_the_harnesses_counted() {
+        let output = "test result: ok. 3 passed; 0 failed\nnoise\ntest result: ok. 4 passed; 0";
+        assert_eq!(counted(output), "7 tests");
+        assert_eq!(counted("test result: ok. 0 passed; 0 failed"), "");
+    }
+}

@@ -1,0 +1,173 @@
+//! Tests of this tool's own messages and exit statuses, each in a process of its own.
+
+use crate::failure::Status;
+use crate::test::{Outcome, Pass, Ran, Test, Workshop, run_command};
+use std::process::Command;
+use std::time::Duration;
+
+/// Longest that such a run may take, a build included.
+const LIMIT: Duration = Duration::from_secs(600);
+
+/// A command line, and how it has to end.
+struct Expectation {
+    name: &'static str,
+    arguments: &'static [&'static str],
+    status: u8,
+    stderr: &'static [&'static str],
+}
+
+const EXPECTATIONS: [Expectation; 15] = [
+    Expectation {
+        name: "no-cores",
+        arguments: &["--cores", "0"],
+        status: Status::BadOption as u8,
+        stderr: &["--cores: expected a number from 1 to 255, found 0"],
+    },
+    Expectation {
+        name: "too-many-cores",
+        arguments: &["--cores", "256"],
+        status: Status::BadOption as u8,
+        stderr: &["--cores: expected a number from 1 to 255, found 256"],
+    },
+    Expectation {
+        name: "cores-without-number",
+        arguments: &["--cores", "many"],
+        status: Status::BadOption as u8,
+        stderr: &["invalid value 'many' for '--cores <N>'"],
+    },
+    Expectation {
+        name: "more-sockets-than-cores",
+        arguments: &["--cores", "4", "--sockets", "5"],
+        status: Status::BadOption as u8,
+        stderr: &["--sockets: expected a number from 1 to 4 for 4 cores, found 5"],
+    },
+    Expectation {
+        name: "unknown-option",
+        arguments: &["--frobnicate"],
+        status: Status::BadOption as u8,
+        stderr: &["unexpected argument '--frobnicate'"],
+    },
+    Expectation {
+        name: "unknown-accelerator",
+        arguments: &["--accel", "xen"],
+        status: Status::BadOption as u8,
+        stderr: &["auto, tcg, icount, kvm"],
+    },
+    Expectation {
+        name: "no-timeout",
+        arguments: &["--timeout", "0"],
+        status: Status::BadOption as u8,
+        stderr: &["--timeout: expected at least 1 second"],
+    },
+    Expectation {
+        name: "bad-memory",
+        arguments: &["--memory", "lots"],
+        status: Status::BadOption as u8,
+        stderr: &[
+            "--memory: expected an amount with its unit",
+            "found \"lots\"",
+        ],
+    },
+    Expectation {
+        name: "too-little-memory",
+        arguments: &["--cores", "64", "--memory", "512M"],
+        status: Status::TooLittleMemory as u8,
+        stderr: &["64 cores need at least 576M, found 512M"],
+    },
+    Expectation {
+        name: "unknown-program",
+        arguments: &["--exec", "no-such-program 1"],
+        status: Status::BadOption as u8,
+        stderr: &[
+            "there is no program \"no-such-program\"; there are: ",
+            "hello",
+        ],
+    },
+    Expectation {
+        name: "missing-qemu",
+        arguments: &["--qemu", "/nowhere/qemu-system-x86_64"],
+        status: Status::MissingTool as u8,
+        stderr: &["/nowhere/qemu-system-x86_64", "apt-get install"],
+    },
+    Expectation {
+        name: "refused-by-qemu",
+        arguments: &["--cores", "1", "--memory", "99999999G", "--accel", "tcg"],
+        status: Status::QemuFailed as u8,
+        stderr: &["QEMU says:", "repeat: scripts/run --cores 1"],
+    },
+    Expectation {
+        name: "exit-status",
+        arguments: &["--cores", "2", "--exec", "exit 7"],
+        status: 7,
+        stderr: &["repeat: scripts/run --cores 2", "--exec 'exit 7'"],
+    },
+    Expectation {
+        name: "negative-exit-status",
+        arguments: &["--cores", "1", "--exec", "exit -1"],
+        status: 255,
+        stderr: &["ended with status -1", "255 stands for it"],
+    },
+    Expectation {
+        name: "timeout",
+        arguments: &["--cores", "3", "--exec", "sleep 1000", "--timeout", "5"],
+        status: Status::TimedOut as u8,
+        stderr: &[
+            "did not end within 5 s",
+            "core 0: running",
+            "core 2: running",
+            "its last log lines:",
+            "repeat: scripts/run --cores 3",
+            "--timeout 5 --exec 'sleep 1000'",
+        ],
+    },
+];
+
+/// All of them.
+pub fn tests() -> Vec<Test> {
+    let mut tests: Vec<Test> = EXPECTATIONS
+        .iter()
+        .map(|expectation| {
+            Test::new(format!("tool/{}", expectation.name), move |_| {
+                judge(expectation)
+            })
+        })
+        .collect();
+    tests.push(Test::new("tool/quiet", quiet));
+    tests
+}
+
+fn run_tool(arguments: &[&str]) -> Result<Ran, String> {
+    let this = std::env::current_exe().map_err(|error| format!("where is this tool? {error}"))?;
+    run_command(Command::new(this).arg("run").args(arguments), LIMIT)
+}
+
+fn judge(expectation: &Expectation) -> Outcome {
+    let ran = run_tool(expectation.arguments)?;
+    if ran.status.code() != Some(i32::from(expectation.status)) {
+        return Err(format!(
+            "expected exit status {}, found {}; stderr:\n{}",
+            expectation.status, ran.status, ran.stderr
+        ));
+    }
+    for words in expectation.stderr {
+        if !ran.stderr.contains(words) {
+            return Err(format!(
+                "expected {words:?} on stderr, found:\n{}",
+                ran.stderr
+            ));
+        }
+    }
+    Ok(Pass::Passed(String::new()))
+}
+
+/// `--quiet` leaves what the program wrote, and nothing else.
+fn quiet(_: &Workshop) -> Outcome {
+    let ran = run_tool(&["--cores", "2", "--quiet", "--exec", "hello"])?;
+    if !ran.status.success() || ran.stdout.is_empty() || ran.stdout.contains("[core ") {
+        return Err(format!(
+            "expected the program's lines alone and status 0, found {} and:\n{}{}",
+            ran.status, ran.stdout, ran.stderr
+        ));
+    }
+    Ok(Pass::Passed(String::new()))
+}

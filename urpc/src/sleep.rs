@@ -1,0 +1,168 @@
+//! Sleep and wake-up: who announces what, who looks when, and the two fences between.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use crate::channel::State;
+use crate::message::MAX_HEAD;
+use crate::{Channel, Half, Sequence, Slot, Word};
+
+/// What a sleeping end waits for. That the channel ends wakes it in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Wait {
+    /// A message to receive.
+    Message = 1,
+    /// Room to send.
+    Room = 2,
+    /// Either.
+    MessageOrRoom = 3,
+}
+
+impl Wait {
+    const fn covers(self, other: Self) -> bool {
+        self as u64 & other as u64 != 0
+    }
+}
+
+/// The bits of an `asleep` word that say what its writer waits for; none while it is awake. The
+/// other bits number its sleeps.
+const WAIT_MASK: u64 = 3;
+
+/// What one end remembers of the handshake.
+pub(crate) struct Doorbell {
+    /// This end's `asleep` word.
+    asleep: u64,
+    /// The peer's sleep for which a doorbell was already asked for.
+    answered: u64,
+    /// What was published when the peer's `asleep` word was looked at last.
+    sent: Sequence,
+    acknowledged: Sequence,
+    /// The channel was closed since.
+    pub(crate) closing: bool,
+}
+
+impl Doorbell {
+    pub(crate) fn new(first: Sequence) -> Self {
+        Self {
+            asleep: 0,
+            answered: 0,
+            sent: first,
+            acknowledged: first,
+            closing: false,
+        }
+    }
+}
+
+impl<H: Half> Channel<H> {
+    /// Announces that this end is about to sleep, and says whether it may: `true` if what it
+    /// waits for is not there and the channel has not ended. Then it may block until its
+    /// doorbell rings; the doorbell must be one that stays rung until the sleeper looks. On
+    /// `false` it is awake again and should send or receive.
+    ///
+    /// One sleep is answered by one doorbell. So after each doorbell, even a spurious one, call
+    /// [`awake`](Self::awake) or announce anew.
+    ///
+    /// Before it, ring the peer's doorbell if it [needs](Self::peer_needs_doorbell) that: a peer
+    /// asleep will not wake this end.
+    #[must_use]
+    pub fn prepare_sleep(&mut self, wait: Wait) -> bool {
+        self.announce_sleep(wait);
+        H::full_fence();
+        let may_sleep = self.may_sleep(wait);
+        if !may_sleep {
+            self.awake();
+        }
+        may_sleep
+    }
+
+    /// The first of three steps for an end of many channels: announce sleep on each, call
+    /// [`full_fence`](crate::full_fence) once, then ask each whether it [may sleep](Self::may_sleep). If one
+    /// may not, be [`awake`](Self::awake) on all.
+    #[inline]
+    pub fn announce_sleep(&mut self, wait: Wait) {
+        let sleep = (self.doorbell.asleep | WAIT_MASK).wrapping_add(1);
+        self.doorbell.asleep = sleep | wait as u64;
+        self.own.asleep().store(self.doorbell.asleep, Relaxed);
+    }
+
+    /// The last of the three steps: whether what this end announced to wait for is still not
+    /// there. It stays announced either way.
+    #[must_use]
+    pub fn may_sleep(&mut self, wait: Wait) -> bool {
+        if wait.covers(Wait::Message) {
+            if matches!(self.state, State::PeerClosed | State::ClosedHere) {
+                return false;
+            }
+            let control = self.peer.slot(self.receive_next).control().load(Acquire);
+            let head = self.receive_next.head_of(control);
+            if head <= MAX_HEAD {
+                return false;
+            }
+            // Decides whether the word is an end; and says so in the state.
+            self.explain(head);
+        }
+        if wait.covers(Wait::Room) && self.free_slots() > 0 {
+            return false;
+        }
+        self.state == State::Open
+    }
+
+    /// Withdraws the announcement of sleep; does nothing if there is none.
+    #[inline]
+    pub fn awake(&mut self) {
+        if self.doorbell.asleep & WAIT_MASK != 0 {
+            self.doorbell.asleep &= !WAIT_MASK;
+            self.own.asleep().store(self.doorbell.asleep, Relaxed);
+        }
+    }
+
+    /// Whether the peer sleeps and waits for something that this end has sent, acknowledged or
+    /// closed since the last call. If so, the caller rings its doorbell: the next call says
+    /// `false` until the peer sleeps anew.
+    ///
+    /// To be called after one or several sends, receives, or a close. Costs a full fence if
+    /// anything was published since the last call, else a few instructions.
+    #[must_use]
+    pub fn peer_needs_doorbell(&mut self) -> bool {
+        if !self.published() {
+            return false;
+        }
+        H::full_fence();
+        self.peer_needs_doorbell_after_fence()
+    }
+
+    /// The same for an end that has published on many channels: it calls
+    /// [`full_fence`](crate::full_fence) once, then this for each.
+    #[must_use]
+    pub fn peer_needs_doorbell_after_fence(&mut self) -> bool {
+        let mut published = 0;
+        if self.doorbell.sent != self.send_next {
+            published |= Wait::Message as u64;
+        }
+        if self.doorbell.acknowledged != self.acknowledged_by_us {
+            published |= Wait::Room as u64;
+        }
+        if self.doorbell.closing {
+            published |= Wait::MessageOrRoom as u64;
+        }
+        self.doorbell.sent = self.send_next;
+        self.doorbell.acknowledged = self.acknowledged_by_us;
+        self.doorbell.closing = false;
+
+        let asleep = self.peer.asleep().load(Relaxed);
+        let due = asleep & published != 0 && asleep != self.doorbell.answered;
+        if due {
+            self.doorbell.answered = asleep;
+        }
+        due
+    }
+
+    /// Whether anything was published since the peer's `asleep` word was looked at last. What is
+    /// due to be acknowledged is published first.
+    fn published(&mut self) -> bool {
+        self.acknowledge_if_due();
+        self.doorbell.sent != self.send_next
+            || self.doorbell.acknowledged != self.acknowledged_by_us
+            || self.doorbell.closing
+    }
+}
