@@ -246,6 +246,8 @@ impl Monitor {
     }
 
     fn boot(&mut self, core: usize) {
+        // Its first message must find somebody who listens.
+        self.mesh.connect(&mut self.private, core);
         if let Err(error) = boot::boot(&mut self.private, &mut self.window, core) {
             self.log(&format!("core {core} cannot be started: {error}"));
             let actions = self.membership.boot_failed(core);
