@@ -42,7 +42,9 @@ pub fn boot() -> ! {
         Err(error) => give_up(format_args!("{error}")),
     };
     let options = CommandLine::parse(machine.command_line());
-    if let Some(cores) = options.cores {
+    let (cores, debug_exit, test_hooks) = (options.cores, options.debug_exit, options.test_hooks);
+    (machine.debug_exit, machine.test_hooks) = (debug_exit.into(), test_hooks.into());
+    if let Some(cores) = cores {
         machine.core_count = machine.core_count.min(cores.max(1) as u32);
     }
     if let Err(error) = loader::plan::divide(machine) {
@@ -106,6 +108,7 @@ fn lay_out(
     let parts = Parts {
         machine,
         core: 0,
+        bundle,
         cpu_driver: file("cpudriver")?,
         monitor: file("monitor")?,
         symbols: [file("cpudriver.sym")?, file("monitor.sym")?],

@@ -10,7 +10,6 @@ use crate::fault;
 use crate::local::Local;
 use crate::scheduler::RunQueue;
 use crate::system_calls::{self, Arguments};
-use abi::command_line::CommandLine;
 use abi::layout::{DIRECT_MAP, KERNEL_RECORD};
 use abi::limits::{MAX_DISPATCHERS, TIME_SLICE_NS};
 use abi::machine::Machine;
@@ -91,7 +90,6 @@ impl Kernel {
         };
         let core = &machine.cores[record.core as usize];
         let clock = Clock::new(machine);
-        let options = CommandLine::parse(machine.command_line());
         // SAFETY: `core` is this core, and the loader mapped its private RAM.
         let mut ram = unsafe { PrivateRam::new(core) };
         // The trampoline page was needed for one instruction. Whatever ring 0 has mapped
@@ -108,8 +106,8 @@ impl Kernel {
             current: MONITOR,
             doorbells: [0; 256],
             run_queue: RunQueue::default(),
-            test_hooks: options.test_hooks,
-            debug_exit: options.debug_exit,
+            test_hooks: machine.test_hooks != 0,
+            debug_exit: machine.debug_exit != 0,
             loaded_root: record.kernel_page_table,
             armed: None,
             slice_end: 0,

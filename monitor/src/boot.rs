@@ -56,6 +56,7 @@ pub fn boot(pool: &mut Pool, window: &mut Window, core: usize) -> Result<(), Boo
     let parts = Parts {
         machine,
         core,
+        bundle: authority::bundle(),
         cpu_driver: file("cpudriver")?,
         monitor: file("monitor")?,
         symbols: [file("cpudriver.sym")?, file("monitor.sym")?],

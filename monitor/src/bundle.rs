@@ -29,5 +29,5 @@ pub fn names() -> String {
 
 /// Whether a file of the bundle is a user program.
 pub fn is_program(name: &str) -> bool {
-    !name.ends_with(".sym") && !matches!(name, "cpudriver" | "monitor")
+    !name.ends_with(".sym") && !name.starts_with('.') && !matches!(name, "cpudriver" | "monitor")
 }

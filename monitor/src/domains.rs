@@ -242,6 +242,16 @@ impl Monitor {
             if segment.executable {
                 access |= rights::EXECUTE;
             }
+            if let Some(physical) =
+                segment.in_place(authority::bundle(), authority::machine().bundle)
+            {
+                let space = made.space.as_mut().ok_or(Error::NoMemory)?;
+                let (address, pages) = (segment.address, segment.pages);
+                let mapped =
+                    space.map_physical(&mut self.private, address, physical, pages, access);
+                mapped.map_err(|_| Error::NoMemory)?;
+                continue;
+            }
             let lead = segment.lead as usize;
             self.place(made, segment.address, segment.pages, access, |memory| {
                 memory[lead..lead + segment.contents.len()].copy_from_slice(segment.contents);
@@ -376,11 +386,7 @@ impl Monitor {
     }
 
     /// Makes a frame that can be shared, and maps it into a domain.
-    pub fn make_frame(
-        &mut self,
-        id: u64,
-        bytes: u64,
-    ) -> Result<(u64, SharedFrame, Ram), Error> {
+    pub fn make_frame(&mut self, id: u64, bytes: u64) -> Result<(u64, SharedFrame, Ram), Error> {
         let pages = bytes.div_ceil(PAGE);
         if pages == 0 || pages > self.shared.pages() {
             return Err(if pages == 0 {

@@ -42,7 +42,10 @@ impl Requester {
     }
 
     fn from_route(core: usize, route: u64) -> Self {
-        Self { domain: ((core as u64) << 32) | (route >> 32), token: route as u32 }
+        Self {
+            domain: ((core as u64) << 32) | (route >> 32),
+            token: route as u32,
+        }
     }
 }
 
@@ -255,7 +258,9 @@ impl Monitor {
                 let core = (a >> 32) as usize;
                 if core == self.own {
                     let vector = self.vector_of(a, job)?;
-                    let domain = self.domains.by_id(requester.domain)
+                    let domain = self
+                        .domains
+                        .by_id(requester.domain)
                         .ok_or(Error::NoSuchDomain)?;
                     value(domain.doorbell(a, vector)?)
                 } else if self.membership.view().cores.contains(core) {
@@ -317,7 +322,8 @@ impl Monitor {
         } else {
             let route = requester.route();
             let message = Message::new(interface::REPLY | FORWARDED, [route, error, a, b, c, d, e]);
-            self.mesh.send(&mut self.private, requester.core(), &message);
+            self.mesh
+                .send(&mut self.private, requester.core(), &message);
         }
     }
 
@@ -330,7 +336,9 @@ impl Monitor {
             }
         } else if let Some(target) = self.requests.doorbells.remove(&requester) {
             reply = reply.and_then(|[vector, ..]| {
-                let domain = self.domains.by_id(requester.domain)
+                let domain = self
+                    .domains
+                    .by_id(requester.domain)
                     .ok_or(Error::NoSuchDomain)?;
                 value(domain.doorbell(target, vector as u8)?)
             });

@@ -27,7 +27,7 @@ pub(crate) const CLOSING_HEAD: u64 = 63 << LENGTH_SHIFT;
 /// number of payload bytes in use.
 ///
 /// All 56 bytes travel whatever the length says; constructors fill the rest with zeros.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct Message {
     /// The payload as words.

@@ -24,7 +24,11 @@ pub const MAX_SLOTS: usize = 1024;
 /// Alignment of a frame in bytes: that of a slot.
 pub const FRAME_ALIGNMENT: usize = SLOT_BYTES;
 
-/// Messages that a receiver looks ahead of itself.
+/// Messages that a receiver fetches ahead of itself, on every receive: a line that the sender has
+/// not come to yet is still this core's own from the last lap, so fetching it moves nothing.
+///
+/// Worth a third of the throughput of 64 slots, and nothing to 16 (host, million
+/// messages a second with and without it, shared cache / two dies: 162 and 118 / 41 and 32).
 const PREFETCH_MESSAGES: u64 = 8;
 
 /// Bytes of the frame of a channel with that many slots in each direction.

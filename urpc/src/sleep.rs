@@ -124,15 +124,26 @@ impl<H: Half> Channel<H> {
     /// anything was published since the last call, else a few instructions.
     #[must_use]
     pub fn peer_needs_doorbell(&mut self) -> bool {
-        if !self.published() {
+        if !self.has_published() {
             return false;
         }
         H::full_fence();
         self.peer_needs_doorbell_after_fence()
     }
 
-    /// The same for an end that has published on many channels: it calls
-    /// [`full_fence`](crate::full_fence) once, then this for each.
+    /// The first of three steps for an end that has published on many channels: whether this is
+    /// one of them. If any is, call [`full_fence`](crate::full_fence) once, then ask each whether
+    /// its [peer needs a doorbell](Self::peer_needs_doorbell_after_fence).
+    #[must_use]
+    pub fn has_published(&mut self) -> bool {
+        // What is due to be acknowledged is published now, or a peer might wait for it.
+        self.acknowledge_if_due();
+        self.doorbell.sent != self.send_next
+            || self.doorbell.acknowledged != self.acknowledged_by_us
+            || self.doorbell.closing
+    }
+
+    /// The last of the three steps: what [`peer_needs_doorbell`](Self::peer_needs_doorbell) says.
     #[must_use]
     pub fn peer_needs_doorbell_after_fence(&mut self) -> bool {
         let mut published = 0;
@@ -155,14 +166,5 @@ impl<H: Half> Channel<H> {
             self.doorbell.answered = asleep;
         }
         due
-    }
-
-    /// Whether anything was published since the peer's `asleep` word was looked at last. What is
-    /// due to be acknowledged is published first.
-    fn published(&mut self) -> bool {
-        self.acknowledge_if_due();
-        self.doorbell.sent != self.send_next
-            || self.doorbell.acknowledged != self.acknowledged_by_us
-            || self.doorbell.closing
     }
 }

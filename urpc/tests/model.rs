@@ -362,6 +362,9 @@ fn one_fence_serves_many_channels() {
     for (_, peer) in pairs.iter_mut().step_by(3) {
         peer.channel.send(&message(1)).unwrap();
     }
+    for (number, (_, peer)) in pairs.iter_mut().enumerate() {
+        assert_eq!(peer.channel.has_published(), number % 3 == 0);
+    }
     urpc::full_fence();
     for (number, (_, peer)) in pairs.iter_mut().enumerate() {
         assert_eq!(
@@ -373,4 +376,21 @@ fn one_fence_serves_many_channels() {
         monitor.channel.awake();
         assert_eq!(monitor.channel.recv().is_ok(), number % 3 == 0);
     }
+}
+
+#[test]
+fn an_acknowledgement_that_is_due_wakes_a_sender_without_another_receive() {
+    let frame = Frame::new(16);
+    let (mut a, mut b) = (frame.attach(Side::A), frame.attach(Side::B));
+    let (a, b) = (&mut a.channel, &mut b.channel);
+    while a.send(&message(0)).is_ok() {}
+    assert!(a.prepare_sleep(Wait::Room));
+    for _ in 0..3 {
+        b.recv().unwrap();
+        assert!(!b.peer_needs_doorbell());
+    }
+    // The fourth completes a quarter of the ring.
+    b.recv().unwrap();
+    assert!(b.peer_needs_doorbell());
+    assert_eq!(a.free_slots(), 4);
 }

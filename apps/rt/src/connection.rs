@@ -55,7 +55,7 @@ impl Connection {
                     self.ring_if_needed();
                     return Ok(());
                 }
-                Err(SendError::Full) => self.pause(&mut polls, Wait::Room),
+                Err(SendError::Full) => self.wait(&mut polls, Wait::Room),
                 Err(SendError::Closed) => return Err(Ended::Closed),
                 Err(SendError::Broken) => return Err(Ended::Broken),
             }
@@ -71,7 +71,7 @@ impl Connection {
                     self.ring_if_needed();
                     return Ok(message);
                 }
-                Err(ReceiveError::Empty) => self.pause(&mut polls, Wait::Message),
+                Err(ReceiveError::Empty) => self.wait(&mut polls, Wait::Message),
                 Err(ReceiveError::Closed) => return Err(Ended::Closed),
                 Err(ReceiveError::Broken) => return Err(Ended::Broken),
             }
@@ -84,7 +84,9 @@ impl Connection {
         self.ring_if_needed();
     }
 
-    fn pause(&mut self, polls: &mut u32, wait: Wait) {
+    /// Waits a little for what is not there: a poll, or after many of them, which `polls`
+    /// counts from 0, until the doorbell rings. It may return early; look again.
+    pub fn wait(&mut self, polls: &mut u32, wait: Wait) {
         if *polls < POLLS {
             *polls += 1;
             core::hint::spin_loop();

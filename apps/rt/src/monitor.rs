@@ -8,7 +8,7 @@ use abi::limits::{ARGUMENT_BYTES, PAGE_CHANNEL_SLOTS};
 use abi::startup::MONITOR_DOORBELL;
 use alloc::vec::Vec;
 use spin::{LazyLock, Mutex};
-use urpc::{Channel, Message, Side};
+use urpc::{Channel, Message, ReceiveError, SendError, Side, Wait};
 
 /// A domain, on whichever core: its core in the high half.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,9 +47,29 @@ static CLIENT: LazyLock<Mutex<Client>> = LazyLock::new(|| {
 
 impl Client {
     fn send(&mut self, message: &Message) -> Result<(), Error> {
-        self.connection
-            .send(message)
-            .map_err(|_| Error::MonitorGone)
+        let mut polls = 0;
+        loop {
+            match self.connection.channel().send(message) {
+                Ok(()) => {
+                    self.connection.ring_if_needed();
+                    return Ok(());
+                }
+                Err(SendError::Full) => {}
+                Err(_) => return Err(Error::MonitorGone),
+            }
+            // A monitor whose replies find no room does not listen: take them first.
+            match self.connection.channel().recv() {
+                Ok(message) => self.keep(message),
+                Err(ReceiveError::Empty) => self.connection.wait(&mut polls, Wait::MessageOrRoom),
+                Err(_) => return Err(Error::MonitorGone),
+            }
+        }
+    }
+
+    fn keep(&mut self, message: Message) {
+        if message.kind() == interface::REPLY {
+            self.replies.push((message.payload[0] as u32, message));
+        }
     }
 
     fn token(&mut self) -> u32 {
@@ -76,9 +96,7 @@ impl Client {
                 break self.replies.swap_remove(at).1;
             }
             let message = self.connection.receive().map_err(|_| Error::MonitorGone)?;
-            if message.kind() == interface::REPLY {
-                self.replies.push((message.payload[0] as u32, message));
-            }
+            self.keep(message);
         };
         let [_, error, results @ ..] = message.payload;
         match Error::from_code(error) {

@@ -54,6 +54,10 @@ pub struct Machine {
     /// 1 where a hypervisor or emulator announces itself (CPUID.1:ECX.31): start-up
     /// delays meant for hardware are then cut short.
     pub virtual_machine: u32,
+    /// 1: powering off writes to QEMU's `isa-debug-exit` port.
+    pub debug_exit: u32,
+    /// 1: calls that do harm on purpose are obeyed.
+    pub test_hooks: u32,
     /// All cores.
     pub cores: [Core; MAX_CORES],
     /// Usable RAM before it was divided among the cores, in ascending order.

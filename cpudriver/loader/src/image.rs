@@ -43,6 +43,8 @@ pub struct Parts<'a> {
     pub machine: &'a Machine,
     /// Number of the core.
     pub core: usize,
+    /// The bundle, which lies at `machine.bundle`; `monitor` may be a part of it.
+    pub bundle: &'a [u8],
     /// The CPU driver, an ELF file.
     pub cpu_driver: &'a [u8],
     /// The monitor, an ELF file.
@@ -329,7 +331,15 @@ pub fn build(parts: &Parts<'_>, memory: &mut [u8]) -> Result<CoreRecord, ImageEr
         TableMemory::write(window, user, half, entry);
     }
     for segment in &plan.monitor.segments {
-        window.load(user, segment, USER)?;
+        match segment.in_place(parts.bundle, machine.bundle) {
+            Some(physical) => {
+                let flags = PRESENT | USER | if segment.executable { 0 } else { NO_EXECUTE };
+                window.map(user, segment.address, physical, segment.pages, flags)?;
+            }
+            None => {
+                window.load(user, segment, USER)?;
+            }
+        }
     }
     let stack_pages = USER_STACK_BYTES / PAGE;
     let stack = window.take(stack_pages)?;
@@ -413,7 +423,9 @@ fn monitor_startup(machine: &Machine, core: usize) -> Startup {
     start.heap = USER_HEAP;
     start.heap_bytes = MONITOR_HEAP_BYTES;
     start.vector = FIRST_DOORBELL as u32;
-    let label = CommandLine::parse(machine.command_line()).accelerator.as_bytes();
+    let label = CommandLine::parse(machine.command_line())
+        .accelerator
+        .as_bytes();
     let length = label.len().min(start.accelerator.len());
     start.accelerator[..length].copy_from_slice(&label[..length]);
     start.name[..7].copy_from_slice(b"monitor");
@@ -476,6 +488,7 @@ mod tests {
         let parts = Parts {
             machine: &machine,
             core: 1,
+            bundle: b"",
             cpu_driver: &cpu_driver,
             monitor: &monitor,
             symbols: [b"ffffffff80000004 start\n", b"0000000000400000 main\n"],
@@ -521,6 +534,53 @@ mod tests {
         let (_, flags, start) = read(&mut memory, record.monitor_page_table, USER_STARTUP);
         assert_eq!((flags, &start[..8]), (USER | NO_EXECUTE, &b"ATOLLDOM"[..]));
         assert!(record.free <= REGION + memory.len() as u64);
+    }
+
+    #[test]
+    fn code_in_whole_pages_of_the_bundle_is_run_from_there() {
+        let mut machine = machine();
+        let (cpu_driver, _) = programs();
+        let text = [0x90; 6000];
+        let monitor = elf_file(
+            USER_IMAGE,
+            &[
+                (USER_IMAGE, 5, &text, 6000),
+                (USER_IMAGE + 0x2000, 6, b"data", 4),
+            ],
+        );
+        // A file whose text starts at a page of the bundle: a page in, less its headers.
+        let headers = monitor.len() - text.len() - 4;
+        for (misfit, expected) in [(0, true), (16, false)] {
+            let mut bundle = std::vec![0u8; 4096 - headers + misfit];
+            bundle.extend_from_slice(&monitor);
+            bundle.resize(16384, 0);
+            machine.bundle_bytes = bundle.len() as u64;
+            let parts = Parts {
+                machine: &machine,
+                core: 1,
+                bundle: &bundle,
+                cpu_driver: &cpu_driver,
+                monitor: &bundle[4096 - headers + misfit..4096 - headers + misfit + monitor.len()],
+                symbols: [b"", b""],
+            };
+            let mut memory = std::vec![0; needed_bytes(&parts).expect("room") as usize];
+            let record = build(&parts, &mut memory).expect("built");
+            let window = Window {
+                bytes: &mut memory,
+                base: REGION,
+                used: 0,
+            };
+            let found = |address| {
+                paging::lookup(&window, record.monitor_page_table, address).expect("mapped")
+            };
+            let place = found(USER_IMAGE + 0x1000);
+            assert_eq!(place.physical == machine.bundle + 2 * PAGE, expected);
+            assert_eq!(place.flags, USER);
+            assert!(
+                found(USER_IMAGE + 0x2000).physical >= REGION,
+                "data is the core's own"
+            );
+        }
     }
 
     #[test]
@@ -592,6 +652,7 @@ mod tests {
         let parts = Parts {
             machine: &machine,
             core: 1,
+            bundle: b"",
             cpu_driver: &cpu_driver,
             monitor: &monitor,
             symbols: [b"", b""],

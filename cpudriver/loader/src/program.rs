@@ -29,6 +29,21 @@ pub struct Segment<'a> {
     pub executable: bool,
 }
 
+impl Segment<'_> {
+    /// Where code or constants lie in the bundle at physical address `physical`, if they
+    /// can be run from there: whole pages of it that nobody writes to.
+    ///
+    /// Sharing them saves memory, time at boot, and emulators from translating the same
+    /// code again for every core. They are user code; CPU drivers never share theirs.
+    pub fn in_place(&self, bundle: &[u8], physical: u64) -> Option<u64> {
+        let offset = (self.contents.as_ptr() as u64).checked_sub(bundle.as_ptr() as u64)?;
+        let end = offset.checked_add(self.pages * PAGE)?;
+        let whole = offset.is_multiple_of(PAGE) && self.lead == 0 && end <= bundle.len() as u64;
+        let filled = self.contents.len() as u64 > (self.pages - 1) * PAGE;
+        (whole && filled && !self.writable).then_some(physical + offset)
+    }
+}
+
 /// A program that may be loaded.
 #[derive(Clone, Debug)]
 pub struct Program<'a> {

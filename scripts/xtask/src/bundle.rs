@@ -84,7 +84,8 @@ fn pack(executables: &Executables) -> Result<Vec<u8>, Failure> {
         };
         let stripped = strip::strip(&file).map_err(bad_elf)?;
         let table = symbols::table(&file).map_err(bad_elf)?;
-        append(&mut archive, name, 0o755, &stripped)
+        align(&mut archive)
+            .and_then(|()| append(&mut archive, name, 0o755, &stripped))
             .and_then(|()| {
                 append(
                     &mut archive,
@@ -98,6 +99,25 @@ fn pack(executables: &Executables) -> Result<Vec<u8>, Failure> {
     archive
         .into_inner()
         .map_err(Failure::host("cannot finish the bundle"))
+}
+
+/// Bytes of a page of the guest.
+const PAGE: usize = 4096;
+/// Bytes of an entry's header, and the unit that entries are filled up to.
+const BLOCK: usize = 512;
+/// Name of entries that only fill up space.
+const FILLER: &str = ".align";
+
+/// Fills up so that the next file's contents start at a page: its code can then be run
+/// where it lies.
+fn align(archive: &mut tar::Builder<Vec<u8>>) -> io::Result<()> {
+    let position = archive.get_ref().len();
+    if (position + BLOCK).is_multiple_of(PAGE) {
+        return Ok(());
+    }
+    let after_filler = position + 2 * BLOCK;
+    let filler = after_filler.next_multiple_of(PAGE) - after_filler;
+    append(archive, FILLER, 0o444, &vec![0; filler])
 }
 
 fn append(
@@ -153,6 +173,15 @@ mod tests {
             let mut start = [0; 4];
             entry.read_exact(&mut start).unwrap();
             let name = entry.path().unwrap().display().to_string();
+            if name == FILLER {
+                continue;
+            }
+            if !name.ends_with(".sym") {
+                assert!(
+                    entry.raw_file_position().is_multiple_of(PAGE as u64),
+                    "{name}"
+                );
+            }
             assert_eq!(start == *b"\x7fELF", !name.ends_with(".sym"), "{name}");
             assert_eq!(entry.header().mtime().unwrap(), 0);
             names.push(name);

@@ -16,6 +16,8 @@ pub struct Moment {
 pub trait Console {
     /// A whole line of the guest, without its newline.
     fn guest(&mut self, line: &str, at: Moment) -> io::Result<()>;
+    /// The guest is still running; said a few times a second.
+    fn running(&mut self, _at: Moment) {}
     /// Words of the tool's own, perhaps several lines.
     fn tool(&mut self, words: &str);
 }
@@ -59,6 +61,8 @@ pub struct Recording {
     pub guest: Vec<(Moment, String)>,
     /// The tool's words.
     pub tool: Vec<String>,
+    /// When the guest was last seen running.
+    pub last_seen: Moment,
 }
 
 impl Recording {
@@ -83,6 +87,10 @@ impl Console for Recording {
     fn guest(&mut self, line: &str, at: Moment) -> io::Result<()> {
         self.guest.push((at, line.to_owned()));
         Ok(())
+    }
+
+    fn running(&mut self, at: Moment) {
+        self.last_seen = at;
     }
 
     fn tool(&mut self, words: &str) {

@@ -4,7 +4,7 @@ use crate::memory::{GuestMemory, Place};
 use abi::layout::LARGE_PAGE;
 use abi::limits::{LOG_BYTES, MAX_CORES};
 use abi::record::{CoreRecord, MAGIC, VERSION, state};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use zerocopy::FromBytes;
 
 /// What is known of a core.
@@ -51,6 +51,7 @@ impl Core {
 #[derive(Debug, Default)]
 pub struct Guest {
     cores: BTreeMap<u32, Core>,
+    given_up: BTreeSet<u32>,
 }
 
 impl Guest {
@@ -89,10 +90,24 @@ impl Guest {
         (record.has_exit_status == 1).then_some(record.exit_status)
     }
 
-    /// Those of `cores` cores that panicked, never came up, or left no record.
+    /// Listens to a line of the console: monitors say there which cores they go on
+    /// without. Such a core may well run, so that its record cannot tell.
+    pub fn hear(&mut self, line: &str) {
+        let core = line
+            .strip_prefix("[core ")
+            .and_then(|rest| rest.split_once("] core "))
+            .and_then(|(_, rest)| rest.split_once(" is given up"))
+            .and_then(|(core, _)| core.parse::<u32>().ok());
+        self.given_up.extend(core);
+    }
+
+    /// Those of `cores` cores that panicked, never came up, left no record, or were given
+    /// up by the others.
     pub fn lost(&self, cores: usize) -> Vec<u32> {
         (0..cores as u32)
-            .filter(|number| !self.core(*number).is_some_and(Core::well))
+            .filter(|number| {
+                self.given_up.contains(number) || !self.core(*number).is_some_and(Core::well)
+            })
             .collect()
     }
 }
@@ -201,6 +216,27 @@ pub mod tests {
         guest.look(&memory, 2);
         assert!(guest.core(1).unwrap().panicked());
         assert_eq!(guest.exit_status(), None);
+    }
+
+    #[test]
+    fn a_core_that_the_others_gave_up_is_lost_though_it_runs() {
+        let memory = GuestMemory::create(64 << 20, 1).unwrap();
+        let mut guest = Guest::default();
+        for core in 0..2 {
+            let region = u64::from(core + 1) << 23;
+            put(
+                &memory,
+                0,
+                region,
+                &record(core, state::RUNNING, region, "").1,
+            );
+        }
+        guest.look(&memory, 2);
+        guest.hear("core 1 is given up: says a program");
+        guest.hear("[core 0] 2 of 2 cores up");
+        assert!(guest.lost(2).is_empty());
+        guest.hear("[core 0] core 1 is given up: its monitor did not start");
+        assert_eq!(guest.lost(2), [1]);
     }
 
     #[test]

@@ -122,11 +122,12 @@ fn attend(
         let lines = serial
             .lines()
             .map_err(Failure::host("cannot read the guest's console"))?;
-        if !lines.is_empty() {
-            now.cpu = process.cpu_time().unwrap_or(now.cpu);
+        if let Some(cpu) = process.cpu_time().filter(|_| !lines.is_empty()) {
+            now.cpu = cpu;
         }
         let rest = if ended.is_some() { serial.rest() } else { None };
         for line in lines.into_iter().chain(rest) {
+            guest.hear(&line);
             console
                 .guest(&line, now)
                 .map_err(Failure::host("cannot write the guest's output"))?;
@@ -134,6 +135,12 @@ fn attend(
         if last_look.elapsed() >= RECORD_INTERVAL || ended.is_some() {
             last_look = Instant::now();
             guest.look(memory, cores);
+            if let Some(cpu) = process.cpu_time() {
+                now.cpu = cpu;
+            }
+            if ended.is_none() {
+                console.running(now);
+            }
             for (number, core) in guest.cores() {
                 if core.panicked() && reported.insert(*number) {
                     console.tool(&report::panicked(memory, core));

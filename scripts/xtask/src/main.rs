@@ -23,6 +23,7 @@
 //! | [`run`]             | `scripts/run`                                                     |
 //! | [`test`]            | `scripts/test`: the harness                                       |
 //! | [`host_tests`]      | tests that need no guest                                          |
+//! | [`image_tests`]     | tests that look into the executables                              |
 //! | [`tool_tests`]      | tests of this tool's own messages and exit statuses               |
 //! | [`boot_tests`]      | tests that boot                                                   |
 #![forbid(unsafe_code)]
@@ -35,6 +36,7 @@ mod console;
 mod failure;
 mod guest;
 mod host_tests;
+mod image_tests;
 mod install;
 mod interrupt;
 mod launch;

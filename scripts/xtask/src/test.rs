@@ -6,7 +6,7 @@ use crate::install::{self, Qemu};
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::{boot_tests, host_tests, tool_tests};
+use crate::{boot_tests, host_tests, image_tests, tool_tests};
 use clap::Args;
 use rustix::fs::MemfdFlags;
 use std::cell::OnceCell;
@@ -177,6 +177,7 @@ pub fn last_lines(text: &str) -> String {
 pub fn test(options: &TestOptions) -> u8 {
     let filter = options.filter.as_deref().unwrap_or("");
     let mut tests: Vec<Test> = host_tests::tests();
+    tests.extend(image_tests::tests());
     tests.extend(tool_tests::tests());
     tests.extend(boot_tests::tests());
     tests.retain(|test| test.name.contains(filter));

@@ -1,0 +1,278 @@
+//! Measures the round trip over a URPC channel for each pair of cores, from ring 3.
+//!
+//! `urpc-latency [--cores LIST|all] [--rounds N]`
+//!
+//! A worker sleeps on each core. For a pair, two of them wake up and poll the two ends of one
+//! channel of 16 slots: the core of lower number sends a full message of 56 bytes, the other
+//! sends it back. The time of each round is taken by one core's clock, and what reading the
+//! clock costs is taken off. The first rounds do not count: they fetch lines into caches.
+//! Pairs are measured one after another, each once, so the matrices are symmetric.
+#![no_std]
+#![no_main]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+use alloc::vec::Vec;
+use apps::arguments::{Arguments, Misuse, explain};
+use apps::crew::{Crew, CrewError, Post, poll};
+use apps::figures::{Unit, clock_overhead, since};
+use apps::{figures, pattern, table};
+use rt::clock::{self, Cycles};
+use rt::frame::Frame;
+use urpc::{Message, Side, frame_bytes};
+
+rt::entry!(main);
+
+const USAGE: &str = "urpc-latency [--cores LIST|all] [--rounds N]";
+/// Slots of the channel that is measured, in each direction.
+const SLOTS: usize = 16;
+/// Rounds that do not count: two laps of the ring.
+const WARM_UP_ROUNDS: u64 = 2 * SLOTS as u64;
+/// Most rounds of a pair, which must fit the heap.
+const MAX_ROUNDS: u64 = 20_000;
+/// Rounds of all pairs together, unless somebody asks for another number.
+const DEFAULT_ROUNDS_IN_ALL: u64 = 200_000;
+
+/// Send back what comes: rounds.
+const SERVE: u16 = 1;
+/// Send and wait for it to come back: rounds.
+const MEASURE: u16 = 2;
+/// It is done: minimum, median; zeros from who served.
+const DONE: u16 = 3;
+/// Something else came back than was sent.
+const WRONG: u16 = 4;
+
+/// Round trip of a pair.
+#[derive(Clone, Copy)]
+struct RoundTrip {
+    minimum: Cycles,
+    median: Cycles,
+}
+
+fn main() -> i32 {
+    if let Some(post) = Post::take_up() {
+        return work(post);
+    }
+    let start = rt::startup();
+    let up: Vec<usize> = start.cores().collect();
+    let asked = Arguments::of_program(&["--cores", "--rounds"]).and_then(|arguments| {
+        let cores = arguments.cores("--cores", &up)?;
+        Ok((cores, arguments.number("--rounds", 1..=MAX_ROUNDS)?))
+    });
+    let (cores, rounds) = match asked {
+        Ok(asked) => asked,
+        Err(misuse) => return misused(&misuse),
+    };
+    let pairs = (cores.len() * cores.len().saturating_sub(1) / 2) as u64;
+    if pairs == 0 {
+        rt::println!("urpc-latency: one core makes no pair, so there is nothing to measure");
+        return 0;
+    }
+    // Fewer rounds where there are many pairs, so that a run does not take minutes.
+    let rounds = rounds.unwrap_or((DEFAULT_ROUNDS_IN_ALL / pairs).clamp(50, 1000));
+    match measure_all(&cores, rounds) {
+        Ok(trips) => {
+            show(&cores, rounds, &trips);
+            0
+        }
+        Err(failure) => {
+            rt::println!("urpc-latency: failed: {failure}");
+            1
+        }
+    }
+}
+
+fn misused(misuse: &Misuse) -> i32 {
+    explain(misuse, USAGE)
+}
+
+/// Why a measurement came to nothing.
+enum Failure {
+    Crew(CrewError),
+    WrongEcho(usize, usize),
+}
+
+impl From<CrewError> for Failure {
+    fn from(error: CrewError) -> Self {
+        Self::Crew(error)
+    }
+}
+
+impl core::fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Crew(error) => error.fmt(formatter),
+            Self::WrongEcho(client, server) => write!(
+                formatter,
+                "core {client} got something else back from core {server} than it had sent"
+            ),
+        }
+    }
+}
+
+/// Where the round trip of the pair `low < high` stands among all, by index of their cores.
+fn place(low: usize, high: usize) -> usize {
+    high * (high - 1) / 2 + low
+}
+
+/// Measures all pairs of these cores; see [`place`] for their order.
+fn measure_all(cores: &[usize], rounds: u64) -> Result<Vec<RoundTrip>, Failure> {
+    let here = rt::startup().core as usize;
+    let others: Vec<usize> = cores.iter().copied().filter(|core| *core != here).collect();
+    let mut crew = Crew::hire(&others, frame_bytes(SLOTS))?;
+    let mut trips = Vec::with_capacity(cores.len() * (cores.len() - 1) / 2);
+    for high in 1..cores.len() {
+        for low in 0..high {
+            trips.push(measure_pair(
+                &mut crew,
+                here,
+                cores[low],
+                cores[high],
+                rounds,
+            )?);
+        }
+    }
+    crew.dismiss()?;
+    Ok(trips)
+}
+
+fn measure_pair(
+    crew: &mut Crew,
+    here: usize,
+    client: usize,
+    server: usize,
+    rounds: u64,
+) -> Result<RoundTrip, Failure> {
+    // Neither end uses it any more, and both attach anew.
+    crew.frame().clear(0, frame_bytes(SLOTS));
+    let frame = *crew.frame();
+    for (core, kind) in [(server, SERVE), (client, MEASURE)] {
+        if core != here {
+            crew.order(core, &Message::new(kind, [rounds, 0, 0, 0, 0, 0, 0]))?;
+        }
+    }
+    // This core's own part comes last: it polls, and the other has its order.
+    if server == here {
+        let _ = serve(&frame, rounds);
+    }
+    let result = if client == here {
+        measure(&frame, rounds)
+    } else {
+        let report = crew.report(client)?;
+        let [minimum, median, ..] = report.payload;
+        (report.kind() == DONE).then_some(RoundTrip {
+            minimum: Cycles(minimum),
+            median: Cycles(median),
+        })
+    };
+    let trip = result.ok_or(Failure::WrongEcho(client, server))?;
+    if server != here {
+        crew.report(server)?;
+    }
+    Ok(trip)
+}
+
+/// Does what it is told, and sleeps in between.
+fn work(mut post: Post) -> i32 {
+    while let Some(order) = post.next_order() {
+        let frame = *post.frame();
+        let rounds = order.payload[0];
+        let done = match order.kind() {
+            SERVE => serve(&frame, rounds).map(|()| [0, 0]),
+            _ => measure(&frame, rounds).map(|trip| [trip.minimum.0, trip.median.0]),
+        };
+        let kind = if done.is_some() { DONE } else { WRONG };
+        let [minimum, median] = done.unwrap_or_default();
+        post.report(&Message::new(kind, [minimum, median, 0, 0, 0, 0, 0]));
+    }
+    0
+}
+
+/// Sends back what comes. `None`: the channel ended.
+fn serve(frame: &Frame, rounds: u64) -> Option<()> {
+    let mut channel = frame.channel(0, SLOTS, Side::B);
+    for _ in 0..WARM_UP_ROUNDS + rounds {
+        let message = poll(&mut channel)?;
+        // One message is on its way at a time, so there is room.
+        channel.send(&message).ok()?;
+    }
+    Some(())
+}
+
+/// Sends and waits for it to come back. `None`: something else came back.
+fn measure(frame: &Frame, rounds: u64) -> Option<RoundTrip> {
+    let mut channel = frame.channel(0, SLOTS, Side::A);
+    let overhead = clock_overhead();
+    let mut samples = Vec::with_capacity(rounds as usize);
+    for round in 0..WARM_UP_ROUNDS + rounds {
+        let question = pattern::message(rounds, round);
+        let start = clock::cycles();
+        channel.send(&question).ok()?;
+        let echo = poll(&mut channel)?;
+        let taken = since(start);
+        if echo != question {
+            channel.close();
+            return None;
+        }
+        if round >= WARM_UP_ROUNDS {
+            samples.push(Cycles(taken.0.saturating_sub(overhead.0)));
+        }
+    }
+    samples.sort_unstable();
+    Some(RoundTrip {
+        minimum: *samples.first()?,
+        median: *samples.get(samples.len() / 2)?,
+    })
+}
+
+/// Prints the matrices and one line for programs.
+fn show(cores: &[usize], rounds: u64, trips: &[RoundTrip]) {
+    let unit = Unit::of_this_run();
+    let name = unit.name();
+    rt::println!(
+        "urpc-latency: round trip of a 56-byte message over a URPC channel, both ends polling \
+         in ring 3; each of {} pairs of cores once (so symmetric), {rounds} rounds",
+        trips.len()
+    );
+    figures::explain();
+    let index = |core: usize| cores.iter().position(|other| *other == core);
+    let print = |title: &str, figure: fn(&RoundTrip) -> Cycles| {
+        rt::println!("{title}, {name}:");
+        let value = |row: usize, column: usize| {
+            let (row, column) = (index(row)?, index(column)?);
+            let trip = trips.get(place(row.min(column), row.max(column)));
+            (row != column).then(|| trip.map(|trip| unit.convert(figure(trip))))?
+        };
+        for line in table::matrix(cores, value) {
+            rt::println!("{line}");
+        }
+    };
+    print("minimum", |trip| trip.minimum);
+    print("median", |trip| trip.median);
+
+    let of = |figure: fn(&RoundTrip) -> Cycles| {
+        let mut all: Vec<u64> = trips
+            .iter()
+            .map(|trip| unit.convert(figure(trip)))
+            .collect();
+        all.sort_unstable();
+        all
+    };
+    let (minima, medians) = (of(|trip| trip.minimum), of(|trip| trip.median));
+    let (Some(minimum), Some(median), Some(slowest)) = (
+        minima.first(),
+        medians.get(medians.len() / 2),
+        medians.last(),
+    ) else {
+        return;
+    };
+    rt::println!(
+        "result: {{\"benchmark\":\"urpc-latency\",\"accelerator\":\"{}\",\"unit\":\"{name}\",\
+         \"cores\":{},\"pairs\":{},\"rounds\":{rounds},\"minimum\":{minimum},\
+         \"median\":{median},\"slowest_median\":{slowest}}}",
+        rt::startup().accelerator(),
+        cores.len(),
+        trips.len(),
+    );
+}

@@ -1,0 +1,19 @@
+//! What several of the programs here share: arguments, workers on other cores, figures.
+//!
+//! | module        | what it gives                                                        |
+//! |---------------|----------------------------------------------------------------------|
+//! | [`arguments`] | options and their errors                                             |
+//! | [`crew`]      | copies of a program on other cores, each with a channel for orders    |
+//! | [`figures`]   | how times of this run are obtained, and their unit                   |
+//! | [`pattern`]   | contents of test messages                                            |
+//! | [`table`]     | a matrix of pairs of cores as text                                   |
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+pub mod arguments;
+pub mod crew;
+pub mod figures;
+pub mod pattern;
+pub mod table;
