@@ -3,10 +3,10 @@
 use crate::accelerator::{self, Accelerator, Choice};
 use crate::console::{Console, Moment, Recording};
 use crate::failure::Failure;
+use crate::harness::{Outcome, Pass, Test, Workshop};
 use crate::launch::{self, Boot};
 use crate::options::RunOptions;
 use crate::strip;
-use crate::test::{Outcome, Pass, Test, Workshop};
 use std::io;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -79,7 +79,7 @@ impl Booted {
         };
         format!(
             "{}{}\n{end}",
-            crate::test::last_lines(&self.console.text()),
+            crate::harness::last_lines(&self.console.text()),
             self.console.tool.join("\n")
         )
     }

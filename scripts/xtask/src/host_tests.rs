@@ -1,7 +1,7 @@
 //! Tests that need no guest: unit and property tests, lints, documentation, model checks.
 
+use crate::harness::{Outcome, Pass, Test, last_lines, run_command};
 use crate::project::{GUEST_TARGET, Project};
-use crate::test::{Outcome, Pass, Test, last_lines, run_command};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -20,7 +20,10 @@ const GUEST_LIBRARIES_ON_HOST: [&str; 2] = ["bridge", "monitor"];
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
         command("host/format", |project| {
-            cargo(project, &["fmt", "--all", "--check"])
+            cargo(
+                project,
+                &["fmt", "--all", "--check", "--message-format", "short"],
+            )
         }),
         command("host/clippy", |project| {
             let mut cargo = cargo(project, &["clippy", "--all-targets"]);
@@ -105,6 +108,7 @@ fn command(name: impl Into<String>, make: impl Fn(&Project) -> Command + 'static
 }
 
 fn judge(command: &mut Command) -> Outcome {
+    command.env("CARGO_TERM_COLOR", "never");
     let ran = run_command(command, LIMIT)?;
     if !ran.status.success() {
         return Err(format!(

@@ -1,7 +1,7 @@
 //! Tests that look into the executables: what of them can be written, and where it lies.
 
+use crate::harness::{Outcome, Pass, Test, Workshop};
 use crate::strip::parse;
-use crate::test::{Outcome, Pass, Test, Workshop};
 use elf::abi::{PF_W, PF_X, PT_LOAD, SHF_ALLOC, SHF_WRITE, STT_OBJECT};
 use std::fs;
 use std::ops::Range;

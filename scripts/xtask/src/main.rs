@@ -21,7 +21,7 @@
 //! | [`launch`]          | one boot from start to verdict                                    |
 //! | [`report`]          | what is said about cores when a boot failed                       |
 //! | [`run`]             | `scripts/run`                                                     |
-//! | [`test`]            | `scripts/test`: the harness                                       |
+//! | [`harness`]         | `scripts/test`                                                    |
 //! | [`host_tests`]      | tests that need no guest                                          |
 //! | [`image_tests`]     | tests that look into the executables                              |
 //! | [`tool_tests`]      | tests of this tool's own messages and exit statuses               |
@@ -35,6 +35,7 @@ mod bundle;
 mod console;
 mod failure;
 mod guest;
+mod harness;
 mod host_tests;
 mod image_tests;
 mod install;
@@ -51,7 +52,6 @@ mod serial;
 mod size;
 mod strip;
 mod symbols;
-mod test;
 mod tool_tests;
 mod topology;
 
@@ -72,14 +72,14 @@ enum Command {
     #[command(after_help = failure::STATUS_HELP.as_str())]
     Run(options::RunOptions),
     /// Runs every test there is, or those whose name contains FILTER.
-    Test(test::TestOptions),
+    Test(harness::TestOptions),
 }
 
 fn main() -> ExitCode {
     interrupt::watch();
     let status = match Arguments::parse().command {
         Command::Run(options) => run::run(&options),
-        Command::Test(options) => test::test(&options),
+        Command::Test(options) => harness::test(&options),
     };
     ExitCode::from(status)
 }

@@ -1,7 +1,7 @@
 //! Tests of this tool's own messages and exit statuses, each in a process of its own.
 
 use crate::failure::Status;
-use crate::test::{Outcome, Pass, Ran, Test, Workshop, run_command};
+use crate::harness::{Outcome, Pass, Ran, Test, Workshop, run_command};
 use std::process::Command;
 use std::time::Duration;
 
