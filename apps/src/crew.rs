@@ -110,9 +110,10 @@ impl Crew {
                 Ok(slot) => workers.push(Worker {
                     core,
                     domain,
-                    orders: Connection::new(
+                    orders: connect(
                         frame.channel(order_offset(common_bytes, index), ORDER_SLOTS, Side::A),
                         Some(slot),
+                        core,
                     ),
                 }),
                 Err(error) => failure = failure.or(Some(CrewError::NoWorker(core, error))),
@@ -186,6 +187,15 @@ impl Crew {
     }
 }
 
+/// A connection with a domain on a core, which may be this one.
+pub fn connect(channel: Channel, doorbell: Option<u64>, core: usize) -> Connection {
+    if core == rt::startup().core as usize {
+        Connection::on_this_core(channel, doorbell)
+    } else {
+        Connection::new(channel, doorbell)
+    }
+}
+
 fn order_offset(common_bytes: usize, index: usize) -> usize {
     common_bytes + index * frame_bytes(ORDER_SLOTS)
 }
@@ -205,8 +215,8 @@ impl Post {
         // A person who types the word has no frame to share.
         let frame = Frame::of_parent()?;
         let channel = frame.channel(offset, ORDER_SLOTS, Side::B);
-        let doorbell = monitor::doorbell(Domain(start.parent)).ok();
-        let orders = Connection::new(channel, doorbell);
+        let parent = Domain(start.parent);
+        let orders = connect(channel, monitor::doorbell(parent).ok(), parent.core());
         Some(Self { frame, orders })
     }
 

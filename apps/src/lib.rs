@@ -15,5 +15,6 @@ extern crate alloc;
 pub mod arguments;
 pub mod crew;
 pub mod figures;
+pub mod mappings;
 pub mod pattern;
 pub mod table;

@@ -68,21 +68,17 @@ pub fn boot(pool: &mut Pool, window: &mut Window, core: usize) -> Result<(), Boo
         .map_err(BootError::Image)?;
     authority::set_trampoline(pool, window, core, record.kernel_page_table)?;
 
+    // Waiting means blocking: others run meanwhile. (And where QEMU counts instructions, a
+    // core that is reset is charged with all that it could have run until the next timer.)
     authority::reset_core(core)?;
     if machine.virtual_machine != 0 {
-        pause_ns(VIRTUAL_NS);
+        clock::sleep_ns(VIRTUAL_NS);
         authority::start_core(core)?;
     } else {
-        pause_ns(INIT_NS);
+        clock::sleep_ns(INIT_NS);
         authority::start_core(core)?;
-        pause_ns(STARTUP_NS);
+        clock::sleep_ns(STARTUP_NS);
         authority::start_core(core)?;
     }
     Ok(())
-}
-
-/// Lets time pass. Without the `pause` instruction, which in an emulator visits all cores.
-fn pause_ns(ns: u64) {
-    let end = clock::now_ns() + ns;
-    while clock::now_ns() < end {}
 }

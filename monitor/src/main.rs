@@ -29,7 +29,6 @@ mod report;
 mod requests;
 
 use abi::command_line::CommandLine;
-use abi::limits::MAX_CORES;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -45,7 +44,7 @@ use rt::{clock, system_call};
 rt::entry!(main);
 
 /// Polls without anything to do before the monitor blocks.
-const POLLS: u32 = 8;
+const POLLS: u32 = 2;
 
 /// How long core 0 waits for the last lines of other cores before it powers off.
 const FLUSH_LIMIT_NS: u64 = 2_000_000_000;
@@ -104,7 +103,13 @@ fn main() -> i32 {
     };
     authority::running();
     if own == 0 {
+        // What a core has to say before it has joined must find somebody who listens.
+        for core in 1..authority::machine().cores().len() {
+            monitor.mesh.connect(&mut monitor.private, core);
+        }
         monitor.introduce_machine();
+    } else {
+        monitor.mesh.connect(&mut monitor.private, 0);
     }
     let actions = monitor.membership.start(clock::now_ns());
     monitor.carry_out(actions);
@@ -175,7 +180,8 @@ impl Monitor {
 
     fn receive_from_monitors(&mut self) -> bool {
         let mut busy = false;
-        for peer in 0..MAX_CORES {
+        for index in 0..self.mesh.connected() {
+            let peer = self.mesh.peer(index);
             while let Some(message) = self.mesh.receive(peer) {
                 busy = true;
                 self.on_message(peer, &message);

@@ -35,6 +35,8 @@ pub struct Mesh {
     own: usize,
     /// By core number.
     peers: Vec<Option<Peer>>,
+    /// The cores that there is a channel with.
+    connected: Vec<usize>,
     ended: Vec<usize>,
 }
 
@@ -44,6 +46,7 @@ impl Mesh {
         Self {
             own,
             peers: (0..MAX_CORES).map(|_| None).collect(),
+            connected: Vec::new(),
             ended: Vec::new(),
         }
     }
@@ -82,6 +85,7 @@ impl Mesh {
                     outbox: VecDeque::new(),
                     ended: false,
                 });
+                self.connected.push(to);
             }
             Err(_) => self.ended.push(to),
         }
@@ -93,6 +97,16 @@ impl Mesh {
             .iter()
             .flatten()
             .any(|peer| peer.outbox.len() > BACKLOG)
+    }
+
+    /// How many cores there is a channel with; they are numbered by [`Self::peer`].
+    pub fn connected(&self) -> usize {
+        self.connected.len()
+    }
+
+    /// The core of the channel with this number.
+    pub fn peer(&self, index: usize) -> usize {
+        self.connected[index]
     }
 
     /// Takes the next message of a core.
@@ -121,13 +135,14 @@ impl Mesh {
     /// Sends what waits and rings who sleeps; whether anything moved.
     pub fn flush(&mut self) -> bool {
         let mut moved = false;
-        for (core, peer) in self.peers.iter_mut().enumerate() {
-            let Some(peer) = peer else { continue };
-            if !peer.ended {
+        for core in &self.connected {
+            if let Some(peer) = &mut self.peers[*core]
+                && !peer.ended
+            {
                 moved |= !peer.outbox.is_empty() && peer.push();
                 if peer.channel.peer_needs_doorbell() {
                     // Slot and core have the same number; the doorbell was granted before.
-                    let _ = system_call::ring(core as u64);
+                    let _ = system_call::ring(*core as u64);
                 }
             }
         }

@@ -332,10 +332,8 @@ pub fn close_domain_channel(number: usize, channel: Channel) -> Result<(), Error
 pub fn clear_mesh(pool: &mut Pool, window: &mut Window) -> Result<(), Error> {
     let core = &machine().cores()[startup().core as usize];
     let base = core.region + core.private_bytes;
-    let mut ram = Ram {
-        base,
-        pages: MAX_CORES as u64,
-    };
+    let pages = machine().cores().len() as u64;
+    let mut ram = Ram { base, pages };
     window.open(pool, &mut ram, |bytes| bytes.fill(0))
 }
 

@@ -6,7 +6,7 @@
 use crate::system_call;
 use urpc::{Channel, Message, ReceiveError, SendError, Wait};
 
-/// Polls before a wait blocks.
+/// Polls before a wait for a peer on another core blocks.
 const POLLS: u32 = 32;
 
 /// The channel will carry no more messages.
@@ -22,13 +22,29 @@ pub enum Ended {
 pub struct Connection {
     channel: Channel,
     doorbell: Option<u64>,
+    /// Polls before a wait blocks.
+    polls: u32,
 }
 
 impl Connection {
     /// Joins a channel with the doorbell slot that wakes its peer. Without one, the peer
     /// must not sleep.
     pub fn new(channel: Channel, doorbell: Option<u64>) -> Self {
-        Self { channel, doorbell }
+        Self {
+            channel,
+            doorbell,
+            polls: POLLS,
+        }
+    }
+
+    /// The same for a peer on this very core: it cannot run while this one polls, so a wait
+    /// blocks at once.
+    pub fn on_this_core(channel: Channel, doorbell: Option<u64>) -> Self {
+        Self {
+            channel,
+            doorbell,
+            polls: 0,
+        }
     }
 
     /// The channel itself, for who polls or sends in batches.
@@ -87,7 +103,7 @@ impl Connection {
     /// Waits a little for what is not there: a poll, or after many of them, which `polls`
     /// counts from 0, until the doorbell rings. It may return early; look again.
     pub fn wait(&mut self, polls: &mut u32, wait: Wait) {
-        if *polls < POLLS {
+        if *polls < self.polls {
             *polls += 1;
             core::hint::spin_loop();
             return;

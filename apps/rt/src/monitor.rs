@@ -39,7 +39,7 @@ static CLIENT: LazyLock<Mutex<Client>> = LazyLock::new(|| {
     // of the domain, and this is the only time that it is attached.
     let channel = unsafe { Channel::attach(page as *mut u8, PAGE_CHANNEL_SLOTS, Side::B) };
     Mutex::new(Client {
-        connection: Connection::new(channel, Some(MONITOR_DOORBELL)),
+        connection: Connection::on_this_core(channel, Some(MONITOR_DOORBELL)),
         next_token: 1,
         replies: Vec::new(),
     })

@@ -27,18 +27,18 @@ rt::entry!(main);
 const USAGE: &str = "urpc-latency [--cores LIST|all] [--rounds N]";
 /// Slots of the channel that is measured, in each direction.
 const SLOTS: usize = 16;
-/// Rounds that do not count: two laps of the ring.
-const WARM_UP_ROUNDS: u64 = 2 * SLOTS as u64;
+/// Rounds that do not count: a lap of the ring.
+const WARM_UP_ROUNDS: u64 = SLOTS as u64;
 /// Most rounds of a pair, which must fit the heap.
 const MAX_ROUNDS: u64 = 20_000;
 /// Rounds of all pairs together, unless somebody asks for another number.
 const DEFAULT_ROUNDS_IN_ALL: u64 = 200_000;
 
-/// Send back what comes: rounds.
+/// Send back what comes: rounds. Nothing is reported: that all came back says it.
 const SERVE: u16 = 1;
 /// Send and wait for it to come back: rounds.
 const MEASURE: u16 = 2;
-/// It is done: minimum, median; zeros from who served.
+/// It is measured: minimum, median.
 const DONE: u16 = 3;
 /// Something else came back than was sent.
 const WRONG: u16 = 4;
@@ -70,7 +70,7 @@ fn main() -> i32 {
         return 0;
     }
     // Fewer rounds where there are many pairs, so that a run does not take minutes.
-    let rounds = rounds.unwrap_or((DEFAULT_ROUNDS_IN_ALL / pairs).clamp(50, 1000));
+    let rounds = rounds.unwrap_or((DEFAULT_ROUNDS_IN_ALL / pairs).clamp(25, 1000));
     match measure_all(&cores, rounds) {
         Ok(trips) => {
             show(&cores, rounds, &trips);
@@ -144,7 +144,8 @@ fn measure_pair(
     server: usize,
     rounds: u64,
 ) -> Result<RoundTrip, Failure> {
-    // Neither end uses it any more, and both attach anew.
+    // Neither end uses it any more: the client has reported, and the server's last act was to
+    // send the last message that the client got back. Both attach anew.
     crew.frame().clear(0, frame_bytes(SLOTS));
     let frame = *crew.frame();
     for (core, kind) in [(server, SERVE), (client, MEASURE)] {
@@ -154,7 +155,7 @@ fn measure_pair(
     }
     // This core's own part comes last: it polls, and the other has its order.
     if server == here {
-        let _ = serve(&frame, rounds);
+        serve(&frame, rounds);
     }
     let result = if client == here {
         measure(&frame, rounds)
@@ -166,11 +167,7 @@ fn measure_pair(
             median: Cycles(median),
         })
     };
-    let trip = result.ok_or(Failure::WrongEcho(client, server))?;
-    if server != here {
-        crew.report(server)?;
-    }
-    Ok(trip)
+    result.ok_or(Failure::WrongEcho(client, server))
 }
 
 /// Does what it is told, and sleeps in between.
@@ -178,26 +175,31 @@ fn work(mut post: Post) -> i32 {
     while let Some(order) = post.next_order() {
         let frame = *post.frame();
         let rounds = order.payload[0];
-        let done = match order.kind() {
-            SERVE => serve(&frame, rounds).map(|()| [0, 0]),
-            _ => measure(&frame, rounds).map(|trip| [trip.minimum.0, trip.median.0]),
+        if order.kind() == SERVE {
+            serve(&frame, rounds);
+            continue;
+        }
+        let report = match measure(&frame, rounds) {
+            Some(trip) => Message::new(DONE, [trip.minimum.0, trip.median.0, 0, 0, 0, 0, 0]),
+            None => Message::new(WRONG, [0; 7]),
         };
-        let kind = if done.is_some() { DONE } else { WRONG };
-        let [minimum, median] = done.unwrap_or_default();
-        post.report(&Message::new(kind, [minimum, median, 0, 0, 0, 0, 0]));
+        post.report(&report);
     }
     0
 }
 
-/// Sends back what comes. `None`: the channel ended.
-fn serve(frame: &Frame, rounds: u64) -> Option<()> {
+/// Sends back what comes, until all came or the client gave up.
+fn serve(frame: &Frame, rounds: u64) {
     let mut channel = frame.channel(0, SLOTS, Side::B);
     for _ in 0..WARM_UP_ROUNDS + rounds {
-        let message = poll(&mut channel)?;
+        let Some(message) = poll(&mut channel) else {
+            return;
+        };
         // One message is on its way at a time, so there is room.
-        channel.send(&message).ok()?;
+        if channel.send(&message).is_err() {
+            return;
+        }
     }
-    Some(())
 }
 
 /// Sends and waits for it to come back. `None`: something else came back.

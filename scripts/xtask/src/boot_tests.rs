@@ -33,6 +33,20 @@ const SHAPES: [(i64, i64); 18] = [
     (255, 5),
 ];
 
+/// Programs that test the system from within: cores, sockets, command, and the line that
+/// they end with when all is well.
+const PROGRAMS: [(i64, i64, &str, &str); 9] = [
+    (1, 1, "isolation", "isolation: passed"),
+    (13, 3, "isolation", "isolation: passed"),
+    (64, 1, "isolation", "isolation: passed"),
+    (3, 1, "members", "members: passed"),
+    (64, 2, "members", "members: passed"),
+    (3, 1, "fault all", "fault: passed"),
+    (4, 1, "channel-test", "channel-test: passed"),
+    (1, 1, "spawn-test", "spawn-test: passed"),
+    (5, 1, "spawn-test", "spawn-test: passed"),
+];
+
 /// Cores that idle, for how long, and how much of a host core that may take.
 const IDLE_CORES: i64 = 64;
 const IDLE_TIME: Duration = Duration::from_secs(20);
@@ -50,9 +64,32 @@ pub fn tests() -> Vec<Test> {
             hello(workshop, cores, sockets)
         }));
     }
+    for (cores, sockets, exec, last) in PROGRAMS {
+        let program = exec.split(' ').next().unwrap_or(exec);
+        tests.push(Test::new(
+            format!("boot/{program}-{cores}-cores"),
+            move |workshop| {
+                let mut options = options(cores, exec);
+                options.sockets = sockets;
+                let booted = boot(workshop, &options)?.ended_with(0)?;
+                match booted.console.program().last() {
+                    Some(line) if line == last => Ok(Pass::Passed(String::new())),
+                    _ => Err(booted.unexpected(&format!("{last:?} as the last line"))),
+                }
+            },
+        ));
+    }
+    tests.push(Test::new("boot/print-storm", print_storm));
+    tests.push(Test::new("boot/wild-write", wild_write));
+    tests.push(Test::new("boot/wild-write-without-hooks", without_hooks));
     tests.push(Test::new("boot/kvm", kvm));
     tests.push(Test::new("boot/idle", idle));
-    tests.push(Test::new("boot/latency", latency));
+    for cores in [8, 13] {
+        tests.push(Test::new(
+            format!("boot/latency-{cores}-cores"),
+            move |workshop| latency(workshop, cores),
+        ));
+    }
     tests.push(Test::new("boot/debugger", debugger));
     for (name, exec) in [
         ("boot/icount-hello", "hello"),
@@ -144,6 +181,10 @@ fn first_line(booted: &Booted) -> Option<(Moment, &str)> {
 fn hello(workshop: &Workshop, cores: i64, sockets: i64) -> Outcome {
     let mut options = options(cores, "hello");
     options.sockets = sockets;
+    if (cores, sockets) == (255, 1) {
+        // RAM on both sides of the hole below 4 GiB, and more of it than any core expects.
+        options.memory = Some("8G".to_owned());
+    }
     let booted = boot(workshop, &options)?.ended_with(0)?;
     let mut expected: Vec<String> = (0..cores)
         .map(|core| format!("hello from core {core} of {cores}"))
@@ -160,6 +201,66 @@ fn hello(workshop: &Workshop, cores: i64, sockets: i64) -> Outcome {
         first.wall.as_secs_f64(),
         booted.wall.as_secs_f64()
     )))
+}
+
+/// Lines of all cores come whole, and none is missing.
+fn print_storm(workshop: &Workshop) -> Outcome {
+    let (cores, lines) = (5, 100);
+    let exec = format!("print-storm --lines {lines}");
+    let booted = boot(workshop, &options(cores, &exec))?.ended_with(0)?;
+    let mut storm: Vec<&str> = booted.console.program().collect();
+    let last = storm.pop().unwrap_or("");
+    let empty = storm.iter().filter(|line| line.is_empty()).count();
+    let full = storm.iter().filter(|line| is_storm_line(line)).count();
+    let expected =
+        format!("print-storm: {cores} cores, {lines} lines each: {full} full, {empty} empty");
+    if last != expected || storm.len() != full + empty || storm.len() as i64 != cores * lines {
+        return Err(booted.unexpected(&format!("{} whole lines and {expected:?}", cores * lines)));
+    }
+    Ok(Pass::Passed(format!("{} lines", storm.len())))
+}
+
+/// Whether a line is `storm CORE NUMBER LENGTH SUM PATTERN` with the length and the sum of
+/// the bytes of PATTERN.
+fn is_storm_line(line: &str) -> bool {
+    let fields: Vec<&str> = line.split(' ').collect();
+    let ["storm", _, _, length, sum, pattern] = fields[..] else {
+        return false;
+    };
+    let bytes: u64 = pattern.bytes().map(u64::from).sum();
+    length == pattern.len().to_string() && sum == bytes.to_string()
+}
+
+/// A CPU driver that writes to another core's memory faults, says so and is lost; the
+/// others go on.
+fn wild_write(workshop: &Workshop) -> Outcome {
+    let mut options = options(5, "wild-write --core 3 --victim 1");
+    options.test_hooks = true;
+    let booted = boot(workshop, &options)?;
+    let said = booted.console.tool.join("\n");
+    let passed = booted
+        .console
+        .program()
+        .any(|line| line == "wild-write: passed");
+    let lost_alone = matches!(
+        &booted.result,
+        Err(Failure::CoresLost { lost, program: Some(0), .. }) if *lost == [3]
+    );
+    let reported = said.contains("core 3 lost: its CPU driver panicked")
+        && said.contains("PANIC: page fault in the CPU driver, writing to");
+    if passed && lost_alone && reported {
+        return Ok(Pass::Passed(String::new()));
+    }
+    Err(booted.unexpected("core 3 and no other to be lost, with its report"))
+}
+
+/// Without `--test-hooks` no program can do that.
+fn without_hooks(workshop: &Workshop) -> Outcome {
+    let booted = boot(workshop, &options(3, "wild-write --core 2 --victim 1"))?;
+    match booted.result {
+        Ok(status) if status != 0 => Ok(Pass::Passed(String::new())),
+        _ => Err(booted.unexpected("the program to be refused, and no core lost")),
+    }
 }
 
 /// Whatever `auto` chooses has to work.
@@ -208,13 +309,40 @@ fn idle(workshop: &Workshop) -> Outcome {
     }
 }
 
-/// The program that runs when nobody names one.
-fn latency(workshop: &Workshop) -> Outcome {
-    let booted = boot(workshop, &RunOptions::defaults())?.ended_with(0)?;
-    if booted.console.program().count() < 8 {
-        return Err(booted.unexpected("a matrix of 8 cores"));
+/// The latency matrix, which is also what runs when nobody names a program.
+fn latency(workshop: &Workshop, cores: i64) -> Outcome {
+    let options = RunOptions {
+        cores,
+        ..RunOptions::defaults()
+    };
+    let booted = boot(workshop, &options)?.ended_with(0)?;
+    let rows = booted
+        .console
+        .program()
+        .filter(|line| is_matrix_row(line, cores as usize))
+        .count();
+    // One matrix of minima, one of medians.
+    if rows != 2 * cores as usize {
+        return Err(booted.unexpected(&format!("two matrices of {cores} cores")));
     }
     Ok(Pass::Passed(String::new()))
+}
+
+/// Whether a line is `CORE TIME TIME …` with a time for every core but itself.
+fn is_matrix_row(line: &str, cores: usize) -> bool {
+    let mut fields = line.split_whitespace();
+    let Some(row) = fields.next().and_then(|field| field.parse::<usize>().ok()) else {
+        return false;
+    };
+    let times: Vec<&str> = fields.collect();
+    times.len() == cores
+        && times.iter().enumerate().all(|(column, time)| {
+            if column == row {
+                *time == "-"
+            } else {
+                time.parse().is_ok_and(|time: u64| time > 0)
+            }
+        })
 }
 
 /// Follows the advice of `--gdb` to the letter, with a breakpoint at the entry of the CPU
@@ -315,4 +443,27 @@ fn same_twice(workshop: &Workshop, exec: &str) -> Outcome {
             second.len()
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_matrix_row, is_storm_line};
+
+    #[test]
+    fn storm_lines_are_whole() {
+        assert!(is_storm_line("storm 0 1 3 294 abc"));
+        assert!(!is_storm_line("storm 0 1 3 294 abd"));
+        assert!(!is_storm_line("storm 0 1 4 294 abc"));
+        assert!(!is_storm_line("storm 0 1 3 storm 1 1 3 294 abc"));
+        assert!(!is_storm_line(""));
+    }
+
+    #[test]
+    fn matrix_rows_have_a_time_for_every_other_core() {
+        assert!(is_matrix_row("  1  831    - 1212", 3));
+        assert!(!is_matrix_row("core    0    1    2", 3));
+        assert!(!is_matrix_row("  1  831    -", 3));
+        assert!(!is_matrix_row("  1  831    - 0", 3));
+        assert!(!is_matrix_row("  0  831    - 12", 3));
+    }
 }

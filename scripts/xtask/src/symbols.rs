@@ -1,42 +1,61 @@
-//! The symbol table as the CPU driver reads it: a line `ADDRESS NAME` for each function,
-//! the address in 16 hexadecimal digits, sorted by it.
+//! The symbol table as the CPU driver reads it: a line `ADDRESS NAME` for each function and
+//! each label of hand-written assembly, the address in 16 hexadecimal digits, sorted by it.
 
 use crate::strip::parse;
-use elf::abi::{SHN_UNDEF, STT_FUNC};
+use elf::abi::{SHF_EXECINSTR, STT_FUNC, STT_NOTYPE};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// Longest name; those of nested generics go on for lines and every core holds a copy.
 const NAME_LETTERS: usize = 160;
 
+/// Which of two names for one address is the better one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Function,
+    Label,
+}
+
 /// The functions of an ELF64 file, or what is wrong with it.
 pub fn table(file: &[u8]) -> Result<String, String> {
     let elf = parse(file)?;
+    let sections = elf.section_headers();
     let mut functions = BTreeMap::new();
     if let Some((symbols, names)) = elf.symbol_table().map_err(|error| error.to_string())? {
         for symbol in symbols.iter() {
-            if symbol.st_symtype() != STT_FUNC || symbol.st_shndx == SHN_UNDEF {
-                continue;
-            }
-            let Ok(name) = names.get(symbol.st_name as usize) else {
+            let rank = match symbol.st_symtype() {
+                STT_FUNC => Rank::Function,
+                STT_NOTYPE => Rank::Label,
+                _ => continue,
+            };
+            let is_code = sections.as_ref().is_some_and(|sections| {
+                sections
+                    .get(symbol.st_shndx as usize)
+                    .is_ok_and(|section| section.sh_flags & u64::from(SHF_EXECINSTR) != 0)
+            });
+            let Some(name) = names
+                .get(symbol.st_name as usize)
+                .ok()
+                .filter(|name| is_code && !name.is_empty())
+            else {
                 continue;
             };
             // Without the hash that tells two builds of one function apart.
             let name = format!("{:#}", rustc_demangle::demangle(name));
             let name: String = name.chars().take(NAME_LETTERS).collect();
-            // Where identical functions were merged, the name that sorts first.
+            // Where several names mean one address, the same one in every build.
             functions
                 .entry(symbol.st_value)
-                .and_modify(|known: &mut String| {
-                    if name < *known {
-                        known.clone_from(&name);
+                .and_modify(|known: &mut (Rank, String)| {
+                    if (rank, &name) < (known.0, &known.1) {
+                        *known = (rank, name.clone());
                     }
                 })
-                .or_insert(name);
+                .or_insert((rank, name));
         }
     }
     let mut table = String::new();
-    for (address, name) in functions {
+    for (address, (_, name)) in functions {
         let _ = writeln!(table, "{address:016x} {name}");
     }
     Ok(table)
@@ -63,5 +82,8 @@ mod tests {
             table.contains(" core::panicking::panic_fmt\n"),
             "names are not demangled"
         );
+        // A label of the C library's start-up code, which is no function by its type, would
+        // do as well; a linker's mark of a data section would not.
+        assert!(!table.contains(" __bss_start\n"));
     }
 }

@@ -136,8 +136,9 @@ pub fn tests() -> Vec<Test> {
 }
 
 fn run_tool(arguments: &[&str]) -> Result<Ran, String> {
-    let this = std::env::current_exe().map_err(|error| format!("where is this tool? {error}"))?;
-    run_command(Command::new(this).arg("run").args(arguments), LIMIT)
+    // Not its path: a build may put another file there in the meantime.
+    let mut this = Command::new("/proc/self/exe");
+    run_command(this.arg("run").args(arguments), LIMIT)
 }
 
 fn judge(expectation: &Expectation) -> Outcome {
