@@ -155,6 +155,8 @@ impl Kernel {
                 dispatcher.state = State::Runnable;
                 dispatcher.registers.rdi = 1;
                 self.run_queue.push_front(handle);
+                // Whoever runs is no longer alone: its time slice has an end.
+                self.arm_timer();
                 true
             }
             State::Runnable => {

@@ -168,7 +168,6 @@ fn ring(kernel: &mut Kernel, slot: u64) -> Answer {
         let owner = kernel.doorbells[usize::from(doorbell.vector)];
         if owner != 0 {
             kernel.signal(usize::from(owner) - 1);
-            kernel.arm_timer();
         }
     } else {
         crate::kernel::count!(doorbells_sent);

@@ -20,7 +20,7 @@ use zerocopy::{FromZeros, IntoBytes};
 /// Where in a domain the channel to its monitor is.
 const CHANNEL: u64 = USER_STARTUP + PAGE;
 /// Bytes of a domain's heap.
-const HEAP_BYTES: u64 = 2 << 20;
+const HEAP_BYTES: u64 = 1 << 20;
 /// Least heap, where memory is short.
 const MIN_HEAP_BYTES: u64 = 256 << 10;
 /// Most pages of a program's image.

@@ -218,6 +218,10 @@ fn run_all(tests: &[Test], workshop: &Workshop) -> u8 {
             let _progress = Progress::begin(test.name.clone());
             (test.run)(workshop)
         };
+        if outcome.is_err() && interrupt::asked() {
+            eprintln!("interrupted during {}", test.name);
+            break;
+        }
         let seconds = begin.elapsed().as_secs_f64();
         let (verdict, note) = match outcome {
             Ok(Pass::Passed(note)) => {

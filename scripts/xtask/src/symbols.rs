@@ -82,8 +82,7 @@ mod tests {
             table.contains(" core::panicking::panic_fmt\n"),
             "names are not demangled"
         );
-        // A label of the C library's start-up code, which is no function by its type, would
-        // do as well; a linker's mark of a data section would not.
+        // The linker's mark of a data section: a label, but not of code.
         assert!(!table.contains(" __bss_start\n"));
     }
 }
