@@ -302,7 +302,7 @@ impl Kernel {
         unsafe {
             (&raw mut (*record).current)
                 .cast::<[u8; 16]>()
-                .write_volatile(dispatcher.name)
+                .write_volatile(dispatcher.name);
         };
         &raw const dispatcher.registers
     }
@@ -365,7 +365,7 @@ impl Kernel {
     /// An interrupt from outside.
     pub fn interrupt(&mut self, frame: &Frame) -> *const Registers {
         count!(interrupts);
-        let interrupted = frame.from_user();
+        let interrupted = frame.interrupted_user();
         let was_idle = core::mem::take(&mut self.idle);
         let vector = frame.vector;
         let mut preempted = false;

@@ -72,7 +72,7 @@ extern "C" fn system_call(
 /// Something interrupted: a device, the timer, another core, or an exception.
 extern "C" fn interrupt(frame: &Frame) -> *const Registers {
     let is_exception = frame.vector < 32 || matches!(frame.vector, 2 | 8 | 18);
-    if !frame.from_user() && is_exception {
+    if !frame.interrupted_user() && is_exception {
         fault::kernel_exception(frame);
     }
     // SAFETY: an entry into ring 0, and the only reference: ring 0 is interrupted only
@@ -80,7 +80,7 @@ extern "C" fn interrupt(frame: &Frame) -> *const Registers {
     let Some(kernel) = (unsafe { kernel::kernel() }) else {
         arch::cpu::halt();
     };
-    if frame.from_user() {
+    if frame.interrupted_user() {
         kernel.save(frame);
     }
     if matches!(frame.vector, 2 | 8 | 18) {

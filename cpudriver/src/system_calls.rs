@@ -79,7 +79,7 @@ fn monitor_call(kernel: &mut Kernel, number: u64, arguments: Arguments) -> Answe
             let rip = dispatcher.registers.rip;
             Ok(Results(match dispatcher.state {
                 State::Runnable | State::Waiting(_) => [life::ALIVE, 0, 0, rip, 0],
-                State::Exited(status) => [life::EXITED, status as u32 as u64, 0, rip, 0],
+                State::Exited(status) => [life::EXITED, u64::from(status as u32), 0, rip, 0],
                 State::Faulted(fault) => {
                     [life::FAULTED, fault.vector, fault.error, rip, fault.address]
                 }
@@ -107,6 +107,8 @@ fn monitor_call(kernel: &mut Kernel, number: u64, arguments: Arguments) -> Answe
         syscall::KERNEL_MAPPING => kernel_mapping(kernel, a),
         syscall::WILD_WRITE => wild_write(kernel, a),
         syscall::RUNNING => {
+            // SAFETY: the record is mapped, and this core's to write.
+            unsafe { (&raw mut (*record()).epoch).write_volatile(a as u32) };
             set_state(state::RUNNING);
             DONE
         }
@@ -116,8 +118,8 @@ fn monitor_call(kernel: &mut Kernel, number: u64, arguments: Arguments) -> Answe
             let words: [u64; size_of::<Counters>() / 8] = zerocopy::transmute!(counters);
             value(*words.get(a as usize).ok_or(Error::BadArgument)?)
         }
-        // SAFETY: the record is mapped.
         syscall::LOG_WRITTEN => {
+            // SAFETY: the record is mapped.
             value(unsafe { (&raw const (*record()).log_written).read_volatile() })
         }
         _ => Err(Error::NoSuchCall.into()),

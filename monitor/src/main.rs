@@ -101,7 +101,7 @@ fn main() -> i32 {
         shutdown: None,
         started_ns,
     };
-    authority::running();
+    authority::running(0);
     if own == 0 {
         // What a core has to say before it has joined must find somebody who listens.
         for core in 1..authority::machine().cores().len() {
@@ -237,6 +237,7 @@ impl Monitor {
                     ));
                 }
                 Action::Installed(view) => {
+                    authority::running(view.epoch);
                     if self.own == 0 {
                         let (up, all) = (view.cores.len(), authority::machine().cores().len());
                         self.log_phase(&format!("{up} of {all} cores up"));

@@ -21,7 +21,7 @@ use crate::core_set::CoreSet;
 use alloc::vec::Vec;
 
 /// How long a child's monitor may take from the start-up interrupt on, in nanoseconds.
-pub const START_LIMIT_NS: u64 = 20_000_000_000;
+pub const START_LIMIT_NS: u64 = 60_000_000_000;
 /// How long a child may take for what it brings up itself, in nanoseconds.
 pub const JOIN_LIMIT_NS: u64 = 120_000_000_000;
 
@@ -244,10 +244,12 @@ impl Membership {
                 self.below.extend(set);
                 self.join_if_complete(&mut actions);
             }
-            (Message::View(view), None) if self.parent == Some(from) => {
-                if view.epoch > self.view.epoch && view.cores.contains(self.own) {
-                    self.install(*view, &mut actions);
-                }
+            (Message::View(view), None)
+                if self.parent == Some(from)
+                    && view.epoch > self.view.epoch
+                    && view.cores.contains(self.own) =>
+            {
+                self.install(*view, &mut actions);
             }
             (Message::Hello { epoch }, _) if *epoch >= self.view.epoch => {
                 // It may come before the view does.

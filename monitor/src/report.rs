@@ -48,7 +48,7 @@ pub fn lines(
         );
         format!("{what}, error code {error:#x}")
     };
-    let mut lines = Vec::from([format!("domain {name} ({:#x}) died: {what}", id)]);
+    let mut lines = Vec::from([format!("domain {name} ({id:#x}) died: {what}")]);
     for row in registers[..16].chunks(4).zip(REGISTERS.chunks(4)) {
         let words: Vec<String> = row
             .0

@@ -424,7 +424,7 @@ impl Monitor {
         match entry.status {
             Some(status) => {
                 self.requests.children.remove(&child);
-                value(status as u32 as u64).map(Some)
+                value(u64::from(status as u32)).map(Some)
             }
             None => {
                 entry.waiter = Some(requester);
@@ -444,8 +444,10 @@ impl Monitor {
         if parent == 0 || core == self.own {
             self.child_exited(id, status);
         } else {
-            let message =
-                Message::new(mesh::EXITED, [id, status as u32 as u64, parent, 0, 0, 0, 0]);
+            let message = Message::new(
+                mesh::EXITED,
+                [id, u64::from(status as u32), parent, 0, 0, 0, 0],
+            );
             self.mesh.send(&mut self.private, core, &message);
         }
     }
@@ -458,7 +460,7 @@ impl Monitor {
         entry.status = Some(status);
         if let Some(waiter) = entry.waiter {
             self.requests.children.remove(&child);
-            self.answer(waiter, value(status as u32 as u64).map(Some));
+            self.answer(waiter, value(u64::from(status as u32)).map(Some));
         }
     }
 

@@ -323,8 +323,9 @@ pub fn domain_channel(pool: &mut Pool, number: usize, page: &Ram) -> Result<Chan
 }
 
 /// Takes the channel to a domain away.
+#[allow(clippy::needless_pass_by_value)] // nobody may use it any more
 pub fn close_domain_channel(number: usize, channel: Channel) -> Result<(), Error> {
-    drop(channel);
+    let _ = channel;
     AddressSpace::own().unmap(domain_channel_address(number), 1)
 }
 
@@ -505,15 +506,18 @@ pub fn start_core(core: usize) -> Result<(), Error> {
     .map(|_| ())
 }
 
-/// Tells the CPU driver that this monitor is at work.
-pub fn running() {
+/// Tells the CPU driver that this monitor is at work, and the epoch of its view (0: none yet).
+pub fn running(epoch: u64) {
     // The call cannot fail.
-    let _ = ask(syscall::RUNNING, [0; 6]);
+    let _ = ask(syscall::RUNNING, [epoch, 0, 0, 0, 0, 0]);
 }
 
 /// Powers the system off.
 pub fn power_off(status: i32) -> ! {
-    let _ = ask(syscall::POWER_OFF, [status as u32 as u64, 0, 0, 0, 0, 0]);
+    let _ = ask(
+        syscall::POWER_OFF,
+        [u64::from(status as u32), 0, 0, 0, 0, 0],
+    );
     unreachable!("the CPU driver powers off");
 }
 

@@ -58,7 +58,7 @@ pub fn wait(deadline_ns: Option<u64>) -> bool {
 /// Ends this domain.
 pub fn exit(status: i32) -> ! {
     // SAFETY: the call does not return.
-    let _ = unsafe { call(syscall::EXIT, [status as u32 as u64, 0, 0, 0, 0, 0]) };
+    let _ = unsafe { call(syscall::EXIT, [u64::from(status as u32), 0, 0, 0, 0, 0]) };
     unreachable!("a domain that has ended does not go on")
 }
 

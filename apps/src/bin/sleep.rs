@@ -1,11 +1,13 @@
 //! Sleeps: `sleep SECONDS`.
 #![no_std]
 #![no_main]
+#![forbid(unsafe_code)]
 
 rt::entry!(main);
 
 fn main() -> i32 {
-    let Some(seconds) = rt::startup().arguments().nth(1).and_then(|word| word.parse::<u64>().ok()) else {
+    let word = rt::startup().arguments().nth(1);
+    let Some(seconds) = word.and_then(|word| word.parse::<u64>().ok()) else {
         rt::println!("usage: sleep SECONDS");
         return 2;
     };

@@ -48,8 +48,9 @@ pub struct CoreRecord {
     pub has_exit_status: u32,
     /// Exit status of the program that the command line named (core 0 only).
     pub exit_status: i32,
-    /// Keeps what follows aligned.
-    pub reserved: u32,
+    /// Epoch of the view that its monitor holds; 0: it is not a member of the system, or
+    /// not yet.
+    pub epoch: u32,
     /// This core's RAM.
     pub region: u64,
     /// Bytes of it that the CPU driver maps.

@@ -62,7 +62,8 @@ pub const POWER_OFF: u64 = 29;
 pub const KERNEL_MAPPING: u64 = 30;
 /// Test hook: writes to physical address `rdi` as a stray kernel pointer would.
 pub const WILD_WRITE: u64 = 31;
-/// Tells the world that this core's monitor is at work.
+/// Tells the world that this core's monitor is at work, and the epoch `rdi` of the view
+/// that it holds (0: none yet).
 pub const RUNNING: u64 = 32;
 /// Reads counter `rdi`: an index into [`crate::record::Counters`]. Back: `rdi`.
 pub const COUNTER: u64 = 33;

@@ -69,7 +69,7 @@ pub struct Frame {
 
 impl Frame {
     /// Whether ring 3 was interrupted.
-    pub fn from_user(&self) -> bool {
+    pub fn interrupted_user(&self) -> bool {
         self.cs & 3 == 3
     }
 

@@ -4,7 +4,7 @@ use crate::memory::{GuestMemory, Place};
 use abi::layout::LARGE_PAGE;
 use abi::limits::{LOG_BYTES, MAX_CORES};
 use abi::record::{CoreRecord, MAGIC, VERSION, state};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use zerocopy::FromBytes;
 
 /// What is known of a core.
@@ -24,7 +24,7 @@ impl Core {
 
     /// Whether the core is at work, or was until it was stopped in good order.
     pub fn well(&self) -> bool {
-        matches!(self.record.state, state::RUNNING | state::STOPPED)
+        matches!(self.record.state, state::RUNNING | state::STOPPED) && self.record.epoch > 0
     }
 
     /// Its state in words.
@@ -32,6 +32,7 @@ impl Core {
         match self.record.state {
             state::LOADED => "laid out, never ran",
             state::STARTED => "started, its monitor not running",
+            state::RUNNING if self.record.epoch == 0 => "running, but not a member",
             state::RUNNING => "running",
             state::PANICKED => "panicked",
             state::STOPPED => "stopped",
@@ -51,7 +52,6 @@ impl Core {
 #[derive(Debug, Default)]
 pub struct Guest {
     cores: BTreeMap<u32, Core>,
-    given_up: BTreeSet<u32>,
 }
 
 impl Guest {
@@ -90,24 +90,11 @@ impl Guest {
         (record.has_exit_status == 1).then_some(record.exit_status)
     }
 
-    /// Listens to a line of the console: monitors say there which cores they go on
-    /// without. Such a core may well run, so that its record cannot tell.
-    pub fn hear(&mut self, line: &str) {
-        let core = line
-            .strip_prefix("[core ")
-            .and_then(|rest| rest.split_once("] core "))
-            .and_then(|(_, rest)| rest.split_once(" is given up"))
-            .and_then(|(core, _)| core.parse::<u32>().ok());
-        self.given_up.extend(core);
-    }
-
-    /// Those of `cores` cores that panicked, never came up, left no record, or were given
-    /// up by the others.
+    /// Those of `cores` cores that panicked, never came up, left no record, or run without
+    /// being members: the others gave them up.
     pub fn lost(&self, cores: usize) -> Vec<u32> {
         (0..cores as u32)
-            .filter(|number| {
-                self.given_up.contains(number) || !self.core(*number).is_some_and(Core::well)
-            })
+            .filter(|number| !self.core(*number).is_some_and(Core::well))
             .collect()
     }
 }
@@ -159,6 +146,7 @@ pub mod tests {
     /// A record of a core whose RAM starts at guest-physical `region`.
     pub fn record(core: u32, state: u32, region: u64, log: &str) -> (CoreRecord, Vec<u8>) {
         let mut record = CoreRecord::new_zeroed();
+        record.epoch = 1;
         record.magic = MAGIC;
         record.version = VERSION;
         record.core = core;
@@ -224,19 +212,13 @@ pub mod tests {
         let mut guest = Guest::default();
         for core in 0..2 {
             let region = u64::from(core + 1) << 23;
-            put(
-                &memory,
-                0,
-                region,
-                &record(core, state::RUNNING, region, "").1,
-            );
+            let (mut record, _) = record(core, state::RUNNING, region, "");
+            record.epoch = 1 - core;
+            put(&memory, 0, region, record.as_bytes());
         }
         guest.look(&memory, 2);
-        guest.hear("core 1 is given up: says a program");
-        guest.hear("[core 0] 2 of 2 cores up");
-        assert!(guest.lost(2).is_empty());
-        guest.hear("[core 0] core 1 is given up: its monitor did not start");
         assert_eq!(guest.lost(2), [1]);
+        assert_eq!(guest.core(1).unwrap().state(), "running, but not a member");
     }
 
     #[test]

@@ -127,7 +127,6 @@ fn attend(
         }
         let rest = if ended.is_some() { serial.rest() } else { None };
         for line in lines.into_iter().chain(rest) {
-            guest.hear(&line);
             console
                 .guest(&line, now)
                 .map_err(Failure::host("cannot write the guest's output"))?;
