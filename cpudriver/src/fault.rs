@@ -64,7 +64,8 @@ impl Display for Symbol {
                 let (address, name) = line.split_once(' ')?;
                 Some((u64::from_str_radix(address, 16).ok()?, name))
             })
-            .filter(|(address, _)| *address <= self.0)
+            // The table is the monitor's too, in the other half of the address space.
+            .filter(|(address, _)| *address <= self.0 && (address ^ self.0) >> 63 == 0)
             .max_by_key(|(address, _)| *address);
         match below {
             Some((address, name)) => {

@@ -422,7 +422,7 @@ impl Monitor {
     pub fn serve_domains(&mut self) -> bool {
         let mut busy = false;
         for number in self.domains.numbers() {
-            busy |= self.serve_domain(number);
+            busy |= self.serve_domain(number, false);
             let life = match self.domains.by_number(number) {
                 Some(domain) if domain.killed => Life::Exited(KILLED_STATUS),
                 Some(domain) => domain.dispatcher.life(),
@@ -430,8 +430,7 @@ impl Monitor {
             };
             if life != Life::Alive {
                 busy = true;
-                // Its last words were written before it ended.
-                while self.serve_domain(number) {}
+                while self.serve_domain(number, true) {}
                 self.bury(number, life);
             }
         }

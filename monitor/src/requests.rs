@@ -84,8 +84,10 @@ fn value(value: u64) -> Answer {
 }
 
 impl Monitor {
-    /// Takes what a domain of this core sent; whether there was anything.
-    pub fn serve_domain(&mut self, number: usize) -> bool {
+    /// Takes what a domain of this core sent; whether there was anything. The last words of
+    /// a domain that has ended are taken whether there is room for what they lead to or not:
+    /// they are a ring full at the most.
+    pub fn serve_domain(&mut self, number: usize, ended: bool) -> bool {
         let mut busy = false;
         for _ in 0..BATCH {
             // A domain gets to say more when its answers and its text have found room.
@@ -93,7 +95,7 @@ impl Monitor {
             let Some(domain) = self.domains.by_number(number) else {
                 return busy;
             };
-            if backed_up || !domain.keeps_up() {
+            if !ended && (backed_up || !domain.keeps_up()) {
                 break;
             }
             match domain.channel.recv() {
