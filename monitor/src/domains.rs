@@ -400,13 +400,15 @@ impl Monitor {
         let address = domain.next_frame;
         let mapped = self
             .window
-            .open(&mut self.private, &mut ram, |memory| memory.fill(0))
+            .zero(&mut self.private, &mut ram)
             .and_then(|()| {
                 domain
                     .space
                     .map(&mut self.private, address, &ram, rights::WRITE)
             });
         if mapped.is_err() {
+            // A part of it may be mapped: nobody must keep memory that is free again.
+            let _ = domain.space.unmap(address, pages);
             self.shared.give(ram);
             return Err(Error::NoMemory);
         }

@@ -144,6 +144,10 @@ impl Monitor {
         let [route, mut arguments @ ..] = message.payload;
         let (token, core) = (route as u32, (route >> 32) as usize);
         let requester = Requester { domain: id, token };
+        if !interface::REQUESTS.contains(&message.kind()) {
+            // Nothing that monitors say among themselves is handed on for a domain.
+            return self.answer(requester, Err(Error::NoSuchRequest));
+        }
         if core == self.own {
             let answer = match message.kind() {
                 interface::TEXT => self.add_text(requester, message),
@@ -277,6 +281,7 @@ impl Monitor {
                 }
             }
             interface::DOORBELL => value(u64::from(self.vector_of(a, job)?)),
+            interface::MEMORY => Ok([self.private.pages(), self.shared.pages(), 0, 0, 0]),
             interface::VIEW => {
                 let view = self.membership.view();
                 let [w, x, y, z] = view.cores.words();

@@ -285,6 +285,23 @@ impl Window {
     }
 }
 
+impl Window {
+    /// Zeroes RAM of any size, a piece at a time: the window needs few page tables.
+    pub fn zero(&mut self, pool: &mut Pool, ram: &mut Ram) -> Result<(), Error> {
+        let mut done = 0;
+        while done < ram.pages {
+            let pages = (ram.pages - done).min(MAP_PAGES);
+            let mut piece = Ram {
+                base: ram.base + done * PAGE,
+                pages,
+            };
+            self.open(pool, &mut piece, |bytes| bytes.fill(0))?;
+            done += pages;
+        }
+        Ok(())
+    }
+}
+
 impl Default for Window {
     fn default() -> Self {
         Self::new()

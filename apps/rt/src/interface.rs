@@ -34,6 +34,10 @@ pub const WILD_WRITE: u16 = 10;
 pub const COUNTER: u16 = 11;
 /// Sends back what it was sent.
 pub const ECHO: u16 = 12;
+/// Asks how much memory a core has left. Back: free pages of private RAM, of shared RAM.
+pub const MEMORY: u16 = 13;
+/// All requests.
+pub const REQUESTS: core::ops::RangeInclusive<u16> = TEXT..=MEMORY;
 /// The answer to a request.
 pub const REPLY: u16 = 32;
 

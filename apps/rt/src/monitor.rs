@@ -120,6 +120,16 @@ pub fn answer(token: Token) -> Result<[u64; 5], Error> {
     CLIENT.lock().reply(token.0)
 }
 
+/// Gives up on all answers that have come and nobody took, and says how many there were.
+pub fn discard_answers() -> usize {
+    let mut client = CLIENT.lock();
+    while let Ok(message) = client.connection.channel().recv() {
+        client.keep(message);
+    }
+    client.connection.ring_if_needed();
+    core::mem::take(&mut client.replies).len()
+}
+
 /// A request and its answer.
 pub fn ask(core: usize, kind: u16, arguments: [u64; 6]) -> Result<[u64; 5], Error> {
     answer(request(core, kind, arguments)?)
@@ -198,6 +208,11 @@ pub fn frame(bytes: usize) -> Result<Frame, Error> {
 /// The doorbell slot that wakes another domain of this job.
 pub fn doorbell(domain: Domain) -> Result<u64, Error> {
     ask(here(), interface::DOORBELL, [domain.0, 0, 0, 0, 0, 0]).map(|results| results[0])
+}
+
+/// How much memory a core has left: free pages of private and of shared RAM.
+pub fn memory(core: usize) -> Result<(u64, u64), Error> {
+    ask(core, interface::MEMORY, [0; 6]).map(|results| (results[0], results[1]))
 }
 
 /// What a core's monitor thinks of the machine: epoch, and the set of cores that are up.

@@ -4,11 +4,11 @@ use abi::syscall;
 pub use abi::syscall::Error;
 use core::fmt;
 
-/// Makes a system call.
+/// Makes a system call: number and arguments in, results or the error and its one result out.
 ///
 /// # Safety
 /// The calls of monitors change memory behind the compiler's back; see [`abi::syscall`].
-pub(crate) unsafe fn call(number: u64, arguments: [u64; 6]) -> Result<[u64; 5], (Error, u64)> {
+pub unsafe fn call(number: u64, arguments: [u64; 6]) -> Result<[u64; 5], (Error, u64)> {
     let [a, b, c, d, e, f] = arguments;
     let (status, r0, r1, r2, r3, r4): (u64, u64, u64, u64, u64, u64);
     // SAFETY: the registers are those of the ABI; memory is the caller's promise.

@@ -35,7 +35,7 @@ const SHAPES: [(i64, i64); 18] = [
 
 /// Programs that test the system from within: cores, sockets, command, and the line that
 /// they end with when all is well.
-const PROGRAMS: [(i64, i64, &str, &str); 9] = [
+const PROGRAMS: [(i64, i64, &str, &str); 11] = [
     (1, 1, "isolation", "isolation: passed"),
     (13, 3, "isolation", "isolation: passed"),
     (64, 1, "isolation", "isolation: passed"),
@@ -45,6 +45,8 @@ const PROGRAMS: [(i64, i64, &str, &str); 9] = [
     (4, 1, "channel-test", "channel-test: passed"),
     (1, 1, "spawn-test", "spawn-test: passed"),
     (5, 1, "spawn-test", "spawn-test: passed"),
+    (2, 1, "spawn-test --spawns 10000", "spawn-test: passed"),
+    (2, 1, "fuzz --calls 50000 --seed 7", "fuzz: passed"),
 ];
 
 /// Cores that idle, for how long, and how much of a host core that may take.
@@ -65,7 +67,7 @@ pub fn tests() -> Vec<Test> {
         }));
     }
     for (cores, sockets, exec, last) in PROGRAMS {
-        let program = exec.split(' ').next().unwrap_or(exec);
+        let program = exec.replace(' ', "-").replace("--", "");
         tests.push(Test::new(
             format!("boot/{program}-{cores}-cores"),
             move |workshop| {
