@@ -6,6 +6,7 @@ pub mod apic;
 pub mod cpu;
 pub mod descriptors;
 pub mod entry;
+pub mod float;
 pub mod memory;
 pub mod trampoline;
 

@@ -1,6 +1,7 @@
 //! Dispatchers: what the CPU driver schedules. One is one domain's life on this core.
 
 use crate::arch::entry::Registers;
+use crate::arch::float::AREA_OFFSET;
 use abi::limits::DOORBELL_SLOTS;
 use abi::syscall::DISPATCHER_BYTES;
 
@@ -50,6 +51,8 @@ pub struct Dispatcher {
     pub pending: bool,
     /// Vector of this core that wakes it.
     pub vector: u8,
+    /// It uses floating-point registers, which are kept in its register area.
+    pub uses_float: bool,
     /// Its name, UTF-8, filled up with zeros.
     pub name: [u8; 16],
     /// Line of text that it is writing to the log.
@@ -58,7 +61,7 @@ pub struct Dispatcher {
     pub doorbells: [Doorbell; DOORBELL_SLOTS],
 }
 
-const _: () = assert!(size_of::<Dispatcher>() as u64 <= DISPATCHER_BYTES);
+const _: () = assert!(size_of::<Dispatcher>() <= AREA_OFFSET);
 
 impl Dispatcher {
     /// Makes a dispatcher in the memory at `place`, which runs from `entry` on.
@@ -92,6 +95,13 @@ impl Dispatcher {
             (&raw mut (*place).line).write(arrayvec::ArrayVec::new());
             &mut *place
         }
+    }
+
+    /// Where its floating-point registers are kept.
+    pub fn float_area(&mut self) -> *mut u8 {
+        core::ptr::from_mut(self)
+            .cast::<u8>()
+            .wrapping_add(AREA_OFFSET)
     }
 
     /// Its name.

@@ -3,7 +3,7 @@
 use crate::arch::apic::{LocalApic, TIMER_VECTOR};
 use crate::arch::entry::{CURRENT, Frame, Registers, resume_user, wait_for_interrupt};
 use crate::arch::memory::PrivateRam;
-use crate::arch::{cpu, descriptors};
+use crate::arch::{cpu, descriptors, float};
 use crate::clock::Clock;
 use crate::dispatcher::{Dispatcher, Fault, State};
 use crate::fault;
@@ -20,6 +20,9 @@ use core::sync::atomic::Ordering;
 /// Handle of the monitor's dispatcher, the only one with authority over the core.
 pub const MONITOR: usize = 0;
 
+/// The exception of a floating-point instruction that is not allowed yet.
+const DEVICE_NOT_AVAILABLE: u64 = 7;
+
 /// One CPU driver.
 pub struct Kernel {
     pub machine: &'static Machine,
@@ -35,6 +38,9 @@ pub struct Kernel {
     pub test_hooks: bool,
     pub debug_exit: bool,
     loaded_root: u64,
+    float: float::Method,
+    /// Whose floating-point registers are in the processor.
+    float_holder: Option<usize>,
     /// When the timer strikes, in nanoseconds; `None`: it does not.
     armed: Option<u64>,
     slice_end: u64,
@@ -109,6 +115,8 @@ impl Kernel {
             test_hooks: machine.test_hooks != 0,
             debug_exit: machine.debug_exit != 0,
             loaded_root: record.kernel_page_table,
+            float: float::Method::initialise(),
+            float_holder: None,
             armed: None,
             slice_end: 0,
             idle: false,
@@ -205,6 +213,10 @@ impl Kernel {
     /// Takes a dispatcher away for good.
     pub fn destroy(&mut self, handle: usize) {
         self.run_queue.remove(handle);
+        if self.float_holder == Some(handle) {
+            self.float_holder = None;
+            float::lock();
+        }
         if let Some(dispatcher) = self.dispatchers[handle].take() {
             self.doorbells[usize::from(dispatcher.vector)] = 0;
             if self.loaded_root == dispatcher.root {
@@ -284,6 +296,7 @@ impl Kernel {
         if next != self.current {
             count!(switches);
         }
+        self.switch_float(next);
         self.current = next;
         self.slice_end = self.clock.now_ns() + TIME_SLICE_NS;
         self.arm_timer();
@@ -305,6 +318,42 @@ impl Kernel {
                 .write_volatile(dispatcher.name);
         };
         &raw const dispatcher.registers
+    }
+
+    /// Saves the floating-point registers of who had them, and loads those of who is next.
+    fn switch_float(&mut self, next: usize) {
+        if self.float_holder == Some(next) {
+            return;
+        }
+        let method = self.float;
+        if let Some(holder) = self.float_holder.take()
+            && let Some(dispatcher) = self.dispatcher(holder)
+        {
+            // SAFETY: the registers in the processor are this dispatcher's.
+            unsafe { method.save(dispatcher.float_area()) };
+            float::lock();
+        }
+        if let Some(dispatcher) = self.dispatcher(next)
+            && dispatcher.uses_float
+        {
+            // SAFETY: they were saved, or cleared on first use.
+            unsafe { method.load(dispatcher.float_area()) };
+            self.float_holder = Some(next);
+        }
+    }
+
+    /// The current dispatcher used floating-point registers for the first time.
+    fn begin_float(&mut self) {
+        let (method, current) = (self.float, self.current);
+        if let Some(dispatcher) = self.dispatcher(current) {
+            dispatcher.uses_float = true;
+            // SAFETY: its own area, cleared right before.
+            unsafe {
+                method.clear(dispatcher.float_area());
+                method.load(dispatcher.float_area());
+            }
+            self.float_holder = Some(current);
+        }
     }
 
     /// Puts the current dispatcher at the back and gives the core to the next.
@@ -397,6 +446,10 @@ impl Kernel {
 
     /// An exception of the dispatcher that ran.
     pub fn exception(&mut self, frame: &Frame) -> *const Registers {
+        if frame.vector == DEVICE_NOT_AVAILABLE && self.float_holder != Some(self.current) {
+            self.begin_float();
+            return self.next();
+        }
         let fault = Fault {
             vector: frame.vector,
             error: frame.error,

@@ -6,18 +6,17 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-const EXCEPTIONS: [(u64, &str); 8] = [
+const EXCEPTIONS: [(u64, &str); 10] = [
     (0, "divide error"),
     (1, "debug trap"),
     (3, "breakpoint"),
     (6, "invalid opcode"),
-    (
-        7,
-        "floating-point instruction, which programs are built without",
-    ),
+    (7, "floating-point instruction"),
     (12, "stack segment fault"),
     (13, "general protection fault"),
+    (16, "floating-point error"),
     (17, "alignment check"),
+    (19, "vector floating-point error"),
 ];
 
 /// The lines of the report.

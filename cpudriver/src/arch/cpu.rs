@@ -19,8 +19,7 @@ pub fn initialise() {
             cr4 |= Cr4::CR4_ENABLE_UMIP;
         }
     }
-    // Task switched and monitor coprocessor: floating-point instructions trap. User
-    // programs are built without them, so no state of one domain can leak into another.
+    // Task switched: the first floating-point instruction of a dispatcher traps.
     let cr0 = Cr0::CR0_ENABLE_PAGING
         | Cr0::CR0_ALIGNMENT_MASK
         | Cr0::CR0_WRITE_PROTECT
