@@ -50,6 +50,10 @@ const PROGRAMS: [(i64, i64, &str, &str); 12] = [
     (2, 1, "fuzz --calls 50000 --seed 7", "fuzz: passed"),
 ];
 
+/// From QEMU's start to a program at work, for up to 64 and for up to 255 cores.
+const BOOT_LIMIT_64: Duration = Duration::from_secs(5);
+const BOOT_LIMIT_255: Duration = Duration::from_secs(60);
+
 /// Cores that idle, for how long, and how much of a host core that may take.
 const IDLE_CORES: i64 = 64;
 const IDLE_TIME: Duration = Duration::from_secs(20);
@@ -199,6 +203,17 @@ fn hello(workshop: &Workshop, cores: i64, sockets: i64) -> Outcome {
         return Err(booted.unexpected(&format!("one line from each of {cores} cores")));
     }
     let first = first_line(&booted).map(|(at, _)| at).unwrap_or_default();
+    let limit = if cores <= 64 {
+        BOOT_LIMIT_64
+    } else {
+        BOOT_LIMIT_255
+    };
+    if first.wall > limit {
+        return Err(format!(
+            "expected the program at work within {limit:?}, found {:?}",
+            first.wall
+        ));
+    }
     Ok(Pass::Passed(format!(
         "program at work after {:.2} s, all over after {:.2} s",
         first.wall.as_secs_f64(),

@@ -14,7 +14,7 @@ const HOST_PACKAGES: [&str; 4] = ["abi", "loader", "urpc", "xtask"];
 /// there, and so are tested on the host.
 const GUEST_PACKAGES: [&str; 5] = ["cpudriver", "bridge", "monitor", "apps", "rt"];
 /// Packages of [`GUEST_PACKAGES`] with a library that is tested on the host.
-const GUEST_LIBRARIES_ON_HOST: [&str; 2] = ["bridge", "monitor"];
+const GUEST_LIBRARIES_ON_HOST: [&str; 4] = ["bridge", "monitor", "apps", "rt"];
 
 /// All of them.
 pub fn tests() -> Vec<Test> {
