@@ -8,7 +8,6 @@ use abi::machine::Machine;
 #[derive(Clone, Copy)]
 pub struct Clock {
     start: u64,
-    hz: u64,
     /// Nanoseconds a tick, in units of 2^-32.
     ns_per_tick: u64,
 }
@@ -19,7 +18,6 @@ impl Clock {
         let hz = machine.tsc_hz.max(1);
         Self {
             start: machine.tsc_start,
-            hz,
             ns_per_tick: ((1_000_000_000u128 << 32) / u128::from(hz)) as u64,
         }
     }
@@ -30,9 +28,9 @@ impl Clock {
         ((u128::from(ticks) * u128::from(self.ns_per_tick)) >> 32) as u64
     }
 
-    /// What the time-stamp counter will read at `ns`.
+    /// The first value of the time-stamp counter at which [`Self::now_ns`] says `ns` or more.
     pub fn time_stamp_at(&self, ns: u64) -> u64 {
-        let ticks = u128::from(ns) * u128::from(self.hz) / 1_000_000_000;
+        let ticks = (u128::from(ns) << 32).div_ceil(u128::from(self.ns_per_tick.max(1)));
         self.start
             .saturating_add(u64::try_from(ticks).unwrap_or(u64::MAX))
     }

@@ -51,6 +51,8 @@ pub struct Dispatcher {
     pub pending: bool,
     /// Vector of this core that wakes it.
     pub vector: u8,
+    /// Who of those that are ready runs first.
+    pub priority: u8,
     /// It uses floating-point registers, which are kept in its register area.
     pub uses_float: bool,
     /// Its name, UTF-8, filled up with zeros.
@@ -68,16 +70,17 @@ impl Dispatcher {
     ///
     /// # Safety
     /// `place` must point to [`DISPATCHER_BYTES`] of page-aligned private RAM that nothing
-    /// else uses until the reference is given back.
+    /// else uses until the dispatcher is given up.
     pub unsafe fn create(
         place: *mut Self,
         root: u64,
         entry: u64,
         vector: u8,
+        priority: u8,
         name: [u8; 16],
-    ) -> &'static mut Self {
-        // SAFETY: the caller's promise; every field is written before the reference is
-        // made, and field by field: the whole would not fit the kernel stack well.
+    ) -> *mut Self {
+        // SAFETY: the caller's promise; every field is written before anybody refers to it,
+        // and field by field: the whole would not fit the kernel stack well.
         unsafe {
             place.cast::<u8>().write_bytes(0, DISPATCHER_BYTES as usize);
             (&raw mut (*place).registers).write(Registers {
@@ -91,10 +94,11 @@ impl Dispatcher {
             (&raw mut (*place).root).write(root);
             (&raw mut (*place).state).write(State::Runnable);
             (&raw mut (*place).vector).write(vector);
+            (&raw mut (*place).priority).write(priority);
             (&raw mut (*place).name).write(name);
             (&raw mut (*place).line).write(arrayvec::ArrayVec::new());
-            &mut *place
         }
+        place
     }
 
     /// Where its floating-point registers are kept.

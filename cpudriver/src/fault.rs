@@ -4,11 +4,12 @@
 use crate::arch::entry::{Frame, Registers};
 use crate::arch::{apic::LocalApic, cpu};
 use crate::dispatcher::State;
-use crate::kernel::{kernel, record, set_state};
+use crate::kernel::{record, set_state};
 use crate::log;
 use abi::layout::{KERNEL_STACK_BYTES, KERNEL_STACK_COUNT, KERNEL_SYMBOLS, kernel_stack_top};
 use abi::record::state;
 use core::fmt::{self, Display};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Names of the exceptions.
 const NAMES: [&str; 22] = [
@@ -38,6 +39,22 @@ const NAMES: [&str; 22] = [
 
 /// Most frames of a backtrace.
 const MAX_FRAMES: usize = 16;
+
+/// Whether QEMU's `isa-debug-exit` device is there. Apart from the rest of the CPU driver's
+/// state, because who reports a fault may not look at that.
+static DEBUG_EXIT: AtomicBool = AtomicBool::new(false);
+
+/// Notes whether QEMU's `isa-debug-exit` device is there.
+pub fn set_debug_exit(is_there: bool) {
+    DEBUG_EXIT.store(is_there, Ordering::Relaxed);
+}
+
+/// Ends QEMU with this value, where its device is there.
+pub fn try_debug_exit(value: u8) {
+    if DEBUG_EXIT.load(Ordering::Relaxed) {
+        cpu::debug_exit(value);
+    }
+}
 
 /// Name of an exception vector.
 pub fn name(vector: u64) -> &'static str {
@@ -198,17 +215,11 @@ pub fn monitor_ended(state: State, registers: &Registers) -> ! {
 /// Halts this core for good; the others go on.
 fn lose_core() -> ! {
     set_state(state::PANICKED);
-    // SAFETY: the kernel is in no consistent state any more, but only fields that never
-    // change after start-up are looked at.
-    let (core, debug_exit) = unsafe {
-        (
-            (&raw const (*record()).core).read(),
-            kernel().is_some_and(|kernel| kernel.debug_exit),
-        )
-    };
-    if core == 0 && debug_exit {
+    // SAFETY: the record is mapped; this field of it never changes.
+    let core = unsafe { (&raw const (*record()).core).read() };
+    if core == 0 {
         // Core 0 carries the console: without it nobody would hear of the end.
-        cpu::debug_exit(abi::command_line::PANIC_VALUE);
+        try_debug_exit(abi::command_line::PANIC_VALUE);
     }
     LocalApic::new(0).silence();
     cpu::halt()

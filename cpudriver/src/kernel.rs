@@ -8,17 +8,21 @@ use crate::clock::Clock;
 use crate::dispatcher::{Dispatcher, Fault, State};
 use crate::fault;
 use crate::local::Local;
-use crate::scheduler::RunQueue;
+use crate::scheduler::{Scheduler, Wake};
 use crate::system_calls::{self, Arguments};
 use abi::layout::{DIRECT_MAP, KERNEL_RECORD};
-use abi::limits::{MAX_DISPATCHERS, TIME_SLICE_NS};
+use abi::limits::MAX_DISPATCHERS;
 use abi::machine::Machine;
 use abi::record::{CoreRecord, state};
-use abi::syscall::{self, DISPATCHER_BYTES, FIRST_DOORBELL, LAST_DOORBELL};
+use abi::syscall::{self, DISPATCHER_BYTES, FIRST_DOORBELL, LAST_DOORBELL, priority};
+use core::ptr::NonNull;
 use core::sync::atomic::Ordering;
 
 /// Handle of the monitor's dispatcher, the only one with authority over the core.
 pub const MONITOR: usize = 0;
+
+/// Stands for no dispatcher.
+const NOBODY: usize = MAX_DISPATCHERS;
 
 /// The exception of a floating-point instruction that is not allowed yet.
 const DEVICE_NOT_AVAILABLE: u64 = 7;
@@ -29,22 +33,20 @@ pub struct Kernel {
     pub ram: PrivateRam,
     pub apic: LocalApic,
     pub clock: Clock,
-    pub dispatchers: [Option<&'static mut Dispatcher>; MAX_DISPATCHERS],
-    /// Who runs, or ran last and waits in ring 0 to be told what comes next.
+    /// Where they live: memory that the monitor gave, until it destroys them.
+    pub dispatchers: [Option<NonNull<Dispatcher>>; MAX_DISPATCHERS],
+    /// Whose registers a system call saves: who runs in ring 3, or did last.
     pub current: usize,
     /// Handle plus 1 of whom each vector wakes; 0: nobody.
     pub doorbells: [u8; 256],
-    pub run_queue: RunQueue,
+    pub scheduler: Scheduler<MAX_DISPATCHERS>,
     pub test_hooks: bool,
-    pub debug_exit: bool,
     loaded_root: u64,
     float: float::Method,
     /// Whose floating-point registers are in the processor.
     float_holder: Option<usize>,
     /// When the timer strikes, in nanoseconds; `None`: it does not.
     armed: Option<u64>,
-    slice_end: u64,
-    idle: bool,
 }
 
 static KERNEL: Local<Option<Kernel>> = Local::new(None);
@@ -97,7 +99,7 @@ impl Kernel {
         let core = &machine.cores[record.core as usize];
         let clock = Clock::new(machine);
         // SAFETY: `core` is this core, and the loader mapped its private RAM.
-        let mut ram = unsafe { PrivateRam::new(core) };
+        let mut ram = unsafe { PrivateRam::new(core, record.free) };
         // The trampoline page was needed for one instruction. Whatever ring 0 has mapped
         // from here on is this core's own.
         loader::paging::TableMemory::write(&mut ram, record.kernel_page_table, 0, 0);
@@ -109,18 +111,16 @@ impl Kernel {
             apic: LocalApic::new(machine.apic_timer_hz),
             clock,
             dispatchers: [const { None }; MAX_DISPATCHERS],
-            current: MONITOR,
+            current: NOBODY,
             doorbells: [0; 256],
-            run_queue: RunQueue::default(),
+            scheduler: Scheduler::new(),
             test_hooks: machine.test_hooks != 0,
-            debug_exit: machine.debug_exit != 0,
             loaded_root: record.kernel_page_table,
             float: float::Method::initialise(),
             float_holder: None,
             armed: None,
-            slice_end: 0,
-            idle: false,
         };
+        fault::set_debug_exit(machine.debug_exit != 0);
         // SAFETY: first use; interrupts are still off.
         let kernel = unsafe { KERNEL.get_mut() }.insert(kernel);
         // SAFETY: the record is mapped, and this core's to write.
@@ -141,37 +141,43 @@ impl Kernel {
         let vector = FIRST_DOORBELL as u8;
         let name = *b"monitor\0\0\0\0\0\0\0\0\0";
         // SAFETY: the pages were set aside for this and nothing else.
-        let monitor = unsafe { Dispatcher::create(place, root, entry, vector, name) };
-        self.dispatchers[MONITOR] = Some(monitor);
+        let monitor =
+            unsafe { Dispatcher::create(place, root, entry, vector, priority::MONITOR, name) };
+        self.dispatchers[MONITOR] = NonNull::new(monitor);
         self.doorbells[usize::from(vector)] = MONITOR as u8 + 1;
-        self.run_queue.push_back(MONITOR);
+        self.scheduler.add(MONITOR, priority::MONITOR);
     }
 
     /// The dispatcher behind a handle.
     pub fn dispatcher(&mut self, handle: usize) -> Option<&mut Dispatcher> {
-        self.dispatchers.get_mut(handle)?.as_deref_mut()
+        let dispatcher = (*self.dispatchers.get(handle)?)?;
+        // SAFETY: it lives until it is taken out of the table, and the only references to it
+        // come from here, each for as long as this CPU driver is borrowed.
+        Some(unsafe { &mut *dispatcher.as_ptr() })
     }
 
     /// Rings: the dispatcher is ready if it was waiting, and its next wait ends at once
-    /// otherwise. Returns whether it was waiting.
-    pub fn signal(&mut self, handle: usize) -> bool {
+    /// otherwise.
+    pub fn signal(&mut self, handle: usize, by: Wake) {
         let Some(dispatcher) = self.dispatcher(handle) else {
-            return false;
+            return;
         };
         match dispatcher.state {
             State::Waiting(_) => {
-                dispatcher.state = State::Runnable;
                 dispatcher.registers.rdi = 1;
-                self.run_queue.push_front(handle);
-                // Whoever runs is no longer alone: its time slice has an end.
-                self.arm_timer();
-                true
+                self.make_ready(handle, by);
             }
-            State::Runnable => {
-                dispatcher.pending = true;
-                false
-            }
-            State::Exited(_) | State::Faulted(_) => false,
+            State::Runnable => dispatcher.pending = true,
+            State::Exited(_) | State::Faulted(_) => {}
+        }
+    }
+
+    fn make_ready(&mut self, handle: usize, by: Wake) {
+        let now = self.clock.now_ns();
+        if let Some(dispatcher) = self.dispatcher(handle) {
+            dispatcher.state = State::Runnable;
+            let priority = dispatcher.priority;
+            self.scheduler.wake(handle, priority, by, now);
         }
     }
 
@@ -188,46 +194,33 @@ impl Kernel {
             dispatcher.registers.rdi = 0;
         } else {
             dispatcher.state = State::Waiting((deadline_ns != 0).then_some(deadline_ns));
+            self.scheduler.block(now);
         }
     }
 
-    /// Ends a dispatcher, and tells the monitor.
-    pub fn end(&mut self, handle: usize, state: State) {
-        self.run_queue.remove(handle);
-        let Some(dispatcher) = self.dispatcher(handle) else {
+    /// Ends the current dispatcher, and tells the monitor.
+    fn end(&mut self, state: State) {
+        let current = self.current;
+        self.scheduler.remove(current);
+        let Some(dispatcher) = self.dispatcher(current) else {
             return;
         };
         dispatcher.state = state;
-        if handle == MONITOR {
-            fault::monitor_ended(
-                state,
-                &self.dispatchers[MONITOR]
-                    .as_ref()
-                    .expect("present")
-                    .registers,
-            );
+        if current == MONITOR {
+            fault::monitor_ended(state, &dispatcher.registers);
         }
-        self.signal(MONITOR);
+        self.signal(MONITOR, Wake::Call);
     }
 
-    /// Takes a dispatcher away for good.
+    /// Takes a dispatcher away for good. It is not the current one: that is the monitor,
+    /// which asked for it. So neither its registers nor its page tables are in use.
     pub fn destroy(&mut self, handle: usize) {
-        self.run_queue.remove(handle);
-        if self.float_holder == Some(handle) {
-            self.float_holder = None;
-            float::lock();
-        }
-        if let Some(dispatcher) = self.dispatchers[handle].take() {
-            self.doorbells[usize::from(dispatcher.vector)] = 0;
-            if self.loaded_root == dispatcher.root {
-                // Its page tables may be gone the next moment.
-                // SAFETY: the record's page table is the kernel's own.
-                unsafe {
-                    let root = record().read().kernel_page_table;
-                    cpu::switch_address_space(root);
-                    self.loaded_root = root;
-                }
-            }
+        debug_assert!(handle != self.current && self.float_holder != Some(handle));
+        self.scheduler.remove(handle);
+        if let Some(dispatcher) = self.dispatcher(handle) {
+            let vector = dispatcher.vector;
+            self.doorbells[usize::from(vector)] = 0;
+            self.dispatchers[handle] = None;
         }
     }
 
@@ -243,13 +236,13 @@ impl Kernel {
         match number {
             syscall::YIELD => {
                 self.answer(0, [0; 5]);
-                return self.yield_now();
+                self.scheduler.give_way();
             }
             syscall::WAIT => {
                 self.answer(0, [0; 5]);
                 self.wait(arguments[0]);
             }
-            syscall::EXIT => self.end(self.current, State::Exited(arguments[0] as i32)),
+            syscall::EXIT => self.end(State::Exited(arguments[0] as i32)),
             _ => match system_calls::call(self, number, arguments) {
                 Ok(results) => self.answer(0, results.0),
                 Err(refusal) => self.answer(refusal.error as u64, [refusal.level, 0, 0, 0, 0]),
@@ -274,37 +267,40 @@ impl Kernel {
         }
     }
 
-    /// Who goes on in ring 3: the current dispatcher if it can, else the next.
+    /// Who goes on in ring 3, or nobody. Every way out of ring 0 leads through here, so the
+    /// timer is set here and nowhere else.
     pub fn next(&mut self) -> *const Registers {
-        let current = self.current;
-        match self.dispatcher(current) {
-            Some(dispatcher) if dispatcher.state == State::Runnable => {
-                &raw const dispatcher.registers
+        if self.scheduler.running().is_none() {
+            let now = self.clock.now_ns();
+            self.scheduler.next(now);
+        }
+        if self.scheduler.take_changed() {
+            self.arm_timer();
+        }
+        match self.scheduler.running() {
+            None => {
+                count!(idle);
+                wait_for_interrupt();
             }
-            _ => self.switch(),
+            Some(next) if next != self.current => self.switch(next),
+            Some(next) => {
+                let dispatcher = self.dispatcher(next);
+                &raw const dispatcher.expect("whoever runs exists").registers
+            }
         }
     }
 
-    /// Gives the core to the next in the run queue, or idles.
-    pub fn switch(&mut self) -> *const Registers {
-        let Some(next) = self.run_queue.pop() else {
-            count!(idle);
-            self.idle = true;
-            self.arm_timer();
-            wait_for_interrupt();
-        };
-        if next != self.current {
-            count!(switches);
-        }
+    /// Gives the core to another dispatcher.
+    fn switch(&mut self, next: usize) -> *const Registers {
+        count!(switches);
         self.switch_float(next);
         self.current = next;
-        self.slice_end = self.clock.now_ns() + TIME_SLICE_NS;
-        self.arm_timer();
-        let Some(dispatcher) = self.dispatchers[next].as_deref_mut() else {
-            unreachable!("the run queue holds dispatchers that exist");
+        let Some(dispatcher) = self.dispatcher(next) else {
+            unreachable!("the scheduler knows dispatchers that exist");
         };
-        CURRENT.store(&raw mut dispatcher.registers, Ordering::Relaxed);
-        let root = dispatcher.root;
+        let registers = &raw mut dispatcher.registers;
+        let (root, name) = (dispatcher.root, dispatcher.name);
+        CURRENT.store(registers, Ordering::Relaxed);
         if self.loaded_root != root {
             // SAFETY: `MAKE_ROOT` or the loader put this core's kernel half into it.
             unsafe { cpu::switch_address_space(root) };
@@ -315,9 +311,9 @@ impl Kernel {
         unsafe {
             (&raw mut (*record).current)
                 .cast::<[u8; 16]>()
-                .write_volatile(dispatcher.name);
+                .write_volatile(name);
         };
-        &raw const dispatcher.registers
+        registers
     }
 
     /// Saves the floating-point registers of who had them, and loads those of who is next.
@@ -356,28 +352,17 @@ impl Kernel {
         }
     }
 
-    /// Puts the current dispatcher at the back and gives the core to the next.
-    pub fn yield_now(&mut self) -> *const Registers {
-        if self.run_queue.is_empty() {
-            return self.next();
-        }
-        self.run_queue.push_back(self.current);
-        self.switch()
-    }
-
     /// Sets the timer to the next thing that has to happen: somebody's deadline, or the end
     /// of the time slice if somebody else is ready. Nothing to happen, no timer.
-    pub fn arm_timer(&mut self) {
-        let deadlines = self
-            .dispatchers
-            .iter()
-            .flatten()
-            .filter_map(|dispatcher| match dispatcher.state {
-                State::Waiting(deadline) => deadline,
-                _ => None,
-            });
-        let slice = (!self.run_queue.is_empty()).then_some(self.slice_end);
-        let next = deadlines.chain(slice).min();
+    fn arm_timer(&mut self) {
+        let mut next = self.scheduler.slice_end();
+        for handle in 0..MAX_DISPATCHERS {
+            if let Some(dispatcher) = self.dispatcher(handle)
+                && let State::Waiting(Some(deadline)) = dispatcher.state
+            {
+                next = Some(next.map_or(deadline, |next| next.min(deadline)));
+            }
+        }
         if next == self.armed {
             return;
         }
@@ -392,7 +377,7 @@ impl Kernel {
     }
 
     /// The timer struck: wakes whose deadline has come, and ends a time slice that is over.
-    fn timer(&mut self, interrupted: bool) {
+    fn timer(&mut self) {
         count!(timer);
         self.armed = None;
         let now = self.clock.now_ns();
@@ -400,48 +385,29 @@ impl Kernel {
             if let Some(dispatcher) = self.dispatcher(handle)
                 && matches!(dispatcher.state, State::Waiting(Some(deadline)) if deadline <= now)
             {
-                dispatcher.state = State::Runnable;
                 dispatcher.registers.rdi = 0;
-                self.run_queue.push_back(handle);
+                self.make_ready(handle, Wake::Interrupt);
             }
         }
-        if interrupted && now >= self.slice_end && !self.run_queue.is_empty() {
-            self.run_queue.push_back(self.current);
-            self.current = MAX_DISPATCHERS; // whoever is next, it is a switch
-        }
+        self.scheduler.tick(now);
     }
 
     /// An interrupt from outside.
     pub fn interrupt(&mut self, frame: &Frame) -> *const Registers {
         count!(interrupts);
-        let interrupted = frame.interrupted_user();
-        let was_idle = core::mem::take(&mut self.idle);
         let vector = frame.vector;
-        let mut preempted = false;
         if vector == u64::from(TIMER_VECTOR) {
             self.apic.end_of_interrupt();
-            self.timer(interrupted);
-            preempted = interrupted && self.current == MAX_DISPATCHERS;
+            self.timer();
         } else if (FIRST_DOORBELL..=LAST_DOORBELL).contains(&vector) {
             self.apic.end_of_interrupt();
             count!(doorbells_received);
             let owner = self.doorbells[vector as usize];
-            if owner != 0 && self.signal(usize::from(owner) - 1) && interrupted {
-                // Whom the doorbell woke goes first, and the one that ran right after it.
-                let woken = self.run_queue.pop();
-                self.run_queue.push_front(self.current);
-                if let Some(woken) = woken {
-                    self.run_queue.push_front(woken);
-                }
-                preempted = true;
+            if owner != 0 {
+                self.signal(usize::from(owner) - 1, Wake::Interrupt);
             }
         }
-        if interrupted && !preempted {
-            self.arm_timer();
-            return self.next();
-        }
-        debug_assert!(preempted || was_idle);
-        self.switch()
+        self.next()
     }
 
     /// An exception of the dispatcher that ran.
@@ -459,8 +425,8 @@ impl Kernel {
                 0
             },
         };
-        self.end(self.current, State::Faulted(fault));
-        self.switch()
+        self.end(State::Faulted(fault));
+        self.next()
     }
 
     /// Saves what an interrupt found in the registers.
@@ -473,8 +439,8 @@ impl Kernel {
 
     /// Lets the first dispatcher run.
     pub fn start(&mut self) -> ! {
-        let registers = self.switch();
-        // SAFETY: `switch` loaded its address space.
+        let registers = self.next();
+        // SAFETY: `next` loaded its address space.
         unsafe { resume_user(registers) }
     }
 }

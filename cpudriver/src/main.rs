@@ -11,7 +11,7 @@
 //! | `discover`       | cores, RAM, devices: what the boot loader, ACPI and CPUID tell  |
 //! | `arch`           | processor: tables, entries and exits, local APIC, trampoline    |
 //! | `kernel`         | the state of a CPU driver, and who runs next                    |
-//! | `scheduler`      | the run queue                                                   |
+//! | `scheduler`      | the policy by which it decides                                  |
 //! | `dispatcher`     | what is scheduled                                               |
 //! | `system_calls`   | what ring 3 may ask for                                         |
 //! | `clock`          | nanoseconds since the start                                     |
@@ -71,7 +71,7 @@ extern "C" fn system_call(
 
 /// Something interrupted: a device, the timer, another core, or an exception.
 extern "C" fn interrupt(frame: &Frame) -> *const Registers {
-    let is_exception = frame.vector < 32 || matches!(frame.vector, 2 | 8 | 18);
+    let is_exception = frame.vector < 32;
     if !frame.interrupted_user() && is_exception {
         fault::kernel_exception(frame);
     }

@@ -1,40 +1,429 @@
-//! The run queue: round robin, first come, first served.
+//! Who runs next and for how long: the highest priority first, turn by turn within one.
 //!
-//! Whom an interrupt wakes goes in front, because a doorbell speaks of a message that
-//! somebody waits for; whose time slice is over goes to the back.
+//! The policy is data without hardware, and is tested on the host with the loader's tests.
+//!
+//! - Whoever is woken at a higher priority than the one that runs takes the core at once.
+//! - Whom an *interrupt* wakes at an equal priority goes first too: a doorbell speaks of a
+//!   message that somebody waits for, a deadline of a time that somebody chose. Whom a
+//!   *call* of the one that runs wakes stands in front of its equals, and waits.
+//! - Each has one time slice, and going first does not renew it: whoever has used it up goes
+//!   behind its equals, and gets a fresh one there. So those that wake each other for ever
+//!   get a slice each, and then it is somebody else's turn. Blocking renews the slice only
+//!   where no equal was kept waiting.
+//! - What a higher priority takes out of the middle of a slice is charged to that slice:
+//!   most of what a monitor does, it does for the one that it interrupts.
 
-use abi::limits::MAX_DISPATCHERS;
+use abi::limits::{PRIORITIES, TIME_SLICE_NS};
 use arrayvec::ArrayVec;
 
-/// Handles of the dispatchers that are ready to run.
-#[derive(Default)]
-pub struct RunQueue {
-    ready: ArrayVec<u8, MAX_DISPATCHERS>,
+/// What woke a dispatcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// A system call of the one that runs.
+    Call,
+    /// A doorbell from another core, or the timer.
+    Interrupt,
 }
 
-impl RunQueue {
-    /// Adds one at the back.
-    pub fn push_back(&mut self, handle: usize) {
-        self.ready.push(handle as u8);
+/// What is left of a time slice, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slice {
+    /// So much, whenever it runs.
+    Left(u64),
+    /// Until this time, whether it runs or not: a higher priority came in between.
+    Until(u64),
+}
+
+const FRESH: Slice = Slice::Left(TIME_SLICE_NS);
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    handle: u8,
+    priority: u8,
+}
+
+/// The one that has the core.
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    entry: Entry,
+    slice_end: u64,
+}
+
+/// At most `N` dispatchers, by handles below `N`.
+pub struct Scheduler<const N: usize> {
+    running: Option<Running>,
+    /// In the order in which they will run.
+    ready: ArrayVec<Entry, N>,
+    /// Of each handle, unless it runs.
+    slices: [Slice; N],
+    /// Since [`Self::take_changed`] was asked last.
+    changed: bool,
+}
+
+impl<const N: usize> Scheduler<N> {
+    /// Nobody is ready.
+    pub const fn new() -> Self {
+        Self {
+            running: None,
+            ready: ArrayVec::new_const(),
+            slices: [FRESH; N],
+            changed: true,
+        }
     }
 
-    /// Adds one in front.
-    pub fn push_front(&mut self, handle: usize) {
-        self.ready.insert(0, handle as u8);
+    /// Adds a new one, behind its equals.
+    pub fn add(&mut self, handle: usize, priority: u8) {
+        debug_assert!(usize::from(priority) < PRIORITIES);
+        let handle = handle as u8;
+        self.queue_behind(Entry { handle, priority });
     }
 
-    /// Takes the next.
-    pub fn pop(&mut self) -> Option<usize> {
-        (!self.ready.is_empty()).then(|| usize::from(self.ready.remove(0)))
-    }
-
-    /// Takes one out wherever it stands.
+    /// Takes one out that ends.
     pub fn remove(&mut self, handle: usize) {
-        self.ready.retain(|other| usize::from(*other) != handle);
+        self.changed = true;
+        self.ready
+            .retain(|entry| usize::from(entry.handle) != handle);
+        if self.running() == Some(handle) {
+            self.running = None;
+        }
     }
 
-    /// Whether anybody is ready.
-    pub fn is_empty(&self) -> bool {
-        self.ready.is_empty()
+    /// The one that blocked is ready again. It must be neither ready nor running.
+    pub fn wake(&mut self, handle: usize, priority: u8, by: Wake, now_ns: u64) {
+        let handle = handle as u8;
+        let woken = Entry { handle, priority };
+        let has_time = self.slices[usize::from(handle)] != Slice::Left(0);
+        if let Some(running) = self.running {
+            let goes_first = by == Wake::Interrupt && has_time;
+            let entry = running.entry;
+            if priority > entry.priority {
+                let rest = Slice::Until(running.slice_end);
+                self.displace(entry, rest);
+            } else if priority == entry.priority && goes_first {
+                let rest = Slice::Left(running.slice_end.saturating_sub(now_ns));
+                self.displace(entry, rest);
+            }
+        }
+        if has_time {
+            // Nobody pays for the time of equals.
+            for equal in self.ready.iter().filter(|other| other.priority == priority) {
+                let slice = &mut self.slices[usize::from(equal.handle)];
+                if let Slice::Until(end) = *slice {
+                    *slice = Slice::Left(end.saturating_sub(now_ns));
+                }
+            }
+            self.queue_in_front(woken);
+        } else {
+            self.queue_behind(woken);
+        }
+    }
+
+    /// The one that runs waits for something.
+    pub fn block(&mut self, now_ns: u64) {
+        self.changed = true;
+        if let Some(running) = self.running.take() {
+            let Entry { handle, priority } = running.entry;
+            self.slices[usize::from(handle)] = if self.competes_with(priority) {
+                Slice::Left(running.slice_end.saturating_sub(now_ns))
+            } else {
+                FRESH
+            };
+        }
+    }
+
+    /// The one that runs lets its equals go first.
+    pub fn give_way(&mut self) {
+        if let Some(running) = self.running
+            && self.competes_with(running.entry.priority)
+        {
+            self.running = None;
+            self.queue_behind(running.entry);
+        }
+    }
+
+    /// The timer struck: ends the slice of the one that runs, if it is over.
+    pub fn tick(&mut self, now_ns: u64) {
+        self.changed = true;
+        if self.running.is_some_and(|one| one.slice_end <= now_ns) {
+            self.give_way();
+        }
+    }
+
+    /// Who has the core, if somebody does.
+    pub fn running(&self) -> Option<usize> {
+        self.running.map(|one| usize::from(one.entry.handle))
+    }
+
+    /// Who has the core from now on; `None`: nobody is ready.
+    pub fn next(&mut self, now_ns: u64) -> Option<usize> {
+        while self.running.is_none() {
+            let entry = *self.ready.first()?;
+            self.ready.remove(0);
+            self.changed = true;
+            let slice_end = match self.slices[usize::from(entry.handle)] {
+                Slice::Left(ns) => now_ns + ns,
+                Slice::Until(end) => end,
+            };
+            if slice_end > now_ns {
+                self.running = Some(Running { entry, slice_end });
+            } else {
+                self.queue_behind(entry);
+            }
+        }
+        self.running()
+    }
+
+    /// When the slice of the one that runs ends; `None`: nobody else wants the core.
+    pub fn slice_end(&self) -> Option<u64> {
+        let running = self.running?;
+        self.competes_with(running.entry.priority)
+            .then_some(running.slice_end)
+    }
+
+    /// Whether anything changed since the last time: somebody was added, woken or taken
+    /// out, blocked, or got the core; or the timer struck.
+    pub fn take_changed(&mut self) -> bool {
+        core::mem::take(&mut self.changed)
+    }
+
+    /// Whether one that runs at `priority` must share the core: somebody ready is its
+    /// equal or more.
+    fn competes_with(&self, priority: u8) -> bool {
+        self.ready
+            .first()
+            .is_some_and(|first| first.priority >= priority)
+    }
+
+    /// Takes the core away from the one that runs, which keeps the `rest` of its slice.
+    fn displace(&mut self, entry: Entry, rest: Slice) {
+        self.running = None;
+        self.slices[usize::from(entry.handle)] = rest;
+        self.queue_in_front(entry);
+    }
+
+    /// Queues one behind its equals, with a fresh slice.
+    fn queue_behind(&mut self, entry: Entry) {
+        self.slices[usize::from(entry.handle)] = FRESH;
+        let before = |other: &Entry| other.priority >= entry.priority;
+        self.insert(self.ready.partition_point(before), entry);
+    }
+
+    /// Queues one in front of its equals, with the slice that it has.
+    fn queue_in_front(&mut self, entry: Entry) {
+        let before = |other: &Entry| other.priority > entry.priority;
+        self.insert(self.ready.partition_point(before), entry);
+    }
+
+    fn insert(&mut self, at: usize, entry: Entry) {
+        debug_assert!(self.ready.iter().all(|other| other.handle != entry.handle));
+        self.changed = true;
+        self.ready.insert(at, entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use abi::syscall::priority::{LOW, MONITOR, NORMAL};
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    const MS: u64 = 1_000_000;
+    const SLICE: u64 = TIME_SLICE_NS;
+
+    fn with(dispatchers: &[(usize, u8)]) -> Scheduler<16> {
+        let mut scheduler = Scheduler::new();
+        for (handle, priority) in dispatchers {
+            scheduler.add(*handle, *priority);
+        }
+        scheduler
+    }
+
+    /// Who has the core at the end of each of the next slices, while nobody blocks.
+    fn turns(scheduler: &mut Scheduler<16>, mut now: u64, count: usize) -> Vec<usize> {
+        (0..count)
+            .map(|_| {
+                let turn = scheduler.next(now).expect("somebody is ready");
+                now = scheduler.slice_end().unwrap_or(now + SLICE);
+                scheduler.tick(now);
+                turn
+            })
+            .collect()
+    }
+
+    #[test]
+    fn equals_take_turns_and_lower_ones_wait() {
+        let mut scheduler = with(&[(1, NORMAL), (9, LOW), (2, NORMAL), (3, NORMAL)]);
+        assert_eq!(turns(&mut scheduler, 0, 6), [1, 2, 3, 1, 2, 3]);
+        for handle in 1..4 {
+            scheduler.remove(handle);
+        }
+        assert_eq!(turns(&mut scheduler, 0, 2), [9, 9]);
+        assert_eq!(scheduler.slice_end(), None, "alone: no end");
+    }
+
+    #[test]
+    fn a_higher_priority_preempts_and_renews_nothing() {
+        let mut scheduler = with(&[(0, MONITOR), (1, NORMAL), (2, NORMAL)]);
+        assert_eq!(scheduler.next(0), Some(0));
+        scheduler.block(0);
+        assert_eq!(scheduler.next(0), Some(1));
+        assert_eq!(scheduler.slice_end(), Some(SLICE));
+        for by in [Wake::Call, Wake::Interrupt] {
+            scheduler.wake(0, MONITOR, by, MS);
+            assert_eq!(scheduler.next(MS), Some(0));
+            assert_eq!(scheduler.slice_end(), None, "no equal is ready");
+            scheduler.block(2 * MS);
+            assert_eq!(scheduler.next(2 * MS), Some(1), "in front of its equals");
+            assert_eq!(scheduler.slice_end(), Some(SLICE));
+        }
+        scheduler.wake(0, MONITOR, Wake::Interrupt, 3 * MS);
+        assert_eq!(scheduler.next(3 * MS), Some(0));
+        scheduler.block(SLICE);
+        assert_eq!(scheduler.next(SLICE), Some(2), "the slice is over");
+    }
+
+    #[test]
+    fn an_interrupt_lets_an_equal_go_first_and_a_call_next() {
+        let mut scheduler = with(&[(4, NORMAL), (1, NORMAL), (2, NORMAL)]);
+        scheduler.next(0);
+        scheduler.block(MS);
+        assert_eq!(scheduler.next(MS), Some(1));
+        scheduler.wake(4, NORMAL, Wake::Call, 2 * MS);
+        assert_eq!(scheduler.next(2 * MS), Some(1));
+        scheduler.block(3 * MS);
+        assert_eq!(scheduler.next(3 * MS), Some(4), "in front of 2");
+        scheduler.wake(1, NORMAL, Wake::Interrupt, 4 * MS);
+        assert_eq!(scheduler.next(4 * MS), Some(1));
+        scheduler.block(5 * MS);
+        assert_eq!(scheduler.next(5 * MS), Some(4), "displaced, in front of 2");
+        assert_eq!(scheduler.slice_end(), Some(5 * MS + SLICE - 2 * MS));
+        scheduler.add(9, LOW);
+        scheduler.remove(9);
+        scheduler.wake(1, LOW, Wake::Interrupt, 6 * MS);
+        assert_eq!(scheduler.next(6 * MS), Some(4), "lower ones wait");
+    }
+
+    /// 1 and 2 run for `step_ns`, wake each other and block; an interrupt after each step of
+    /// 3 wakes them too, if `interrupts`. How much of 20 slices 3 gets.
+    fn time_of_a_third(interrupts: bool, step_ns: u64) -> u64 {
+        let mut scheduler = with(&[(1, NORMAL), (2, NORMAL), (3, NORMAL)]);
+        let mut blocked = [false; 4];
+        let (mut now, mut of_third) = (0, 0);
+        while now < 20 * SLICE {
+            let runs = scheduler.next(now).expect("3 is always ready");
+            let end = scheduler.slice_end().unwrap_or(u64::MAX);
+            let step_ns = step_ns.min(end - now);
+            now += step_ns;
+            of_third += if runs == 3 { step_ns } else { 0 };
+            if now == end {
+                scheduler.tick(now);
+                continue;
+            }
+            for woken in [1, 2] {
+                let by = match runs {
+                    3 if interrupts => Wake::Interrupt,
+                    3 => continue,
+                    _ => Wake::Call,
+                };
+                if core::mem::take(&mut blocked[woken]) {
+                    scheduler.wake(woken, NORMAL, by, now);
+                }
+            }
+            if runs != 3 {
+                scheduler.block(now);
+                blocked[runs] = true;
+            }
+        }
+        of_third
+    }
+
+    #[test]
+    fn two_that_ring_each_other_do_not_starve_a_third() {
+        for step_ns in [1000, MS / 100, MS, 9 * MS, SLICE - 1] {
+            for interrupts in [false, true] {
+                let of_third = time_of_a_third(interrupts, step_ns);
+                assert!(of_third >= 6 * SLICE, "{of_third} {interrupts} {step_ns}");
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_pays_for_an_equal_that_a_monitor_wakes() {
+        let mut scheduler = with(&[(0, MONITOR), (2, NORMAL), (1, NORMAL), (3, NORMAL)]);
+        for _ in [0, 2] {
+            scheduler.next(0);
+            scheduler.block(0);
+        }
+        assert_eq!(scheduler.next(0), Some(1));
+        scheduler.wake(0, MONITOR, Wake::Interrupt, 2 * MS);
+        assert_eq!(scheduler.next(2 * MS), Some(0));
+        scheduler.wake(2, NORMAL, Wake::Call, 3 * MS);
+        scheduler.block(3 * MS);
+        assert_eq!(scheduler.next(3 * MS), Some(2), "its message came");
+        scheduler.block(9 * MS);
+        assert_eq!(scheduler.next(9 * MS), Some(1));
+        assert_eq!(scheduler.slice_end(), Some(9 * MS + SLICE - 3 * MS));
+    }
+
+    #[test]
+    fn requests_to_a_monitor_do_not_starve_an_equal() {
+        let mut scheduler = with(&[(0, MONITOR), (1, NORMAL), (2, NORMAL)]);
+        scheduler.next(0);
+        scheduler.block(0);
+        let (mut now, mut of_second) = (0, 0);
+        while now < 20 * SLICE {
+            if scheduler.next(now) == Some(2) {
+                let end = scheduler.slice_end().expect("1 is ready");
+                of_second += end - now;
+                now = end;
+                scheduler.tick(now);
+            } else {
+                // 1 asks, and the monitor takes its time.
+                scheduler.wake(0, MONITOR, Wake::Call, now);
+                assert_eq!(scheduler.next(now), Some(0));
+                now += MS * 3 / 2;
+                scheduler.block(now);
+            }
+        }
+        assert!(of_second >= 20 * SLICE * 4 / 10, "{of_second}");
+    }
+
+    proptest! {
+        /// Whatever happens: nobody is lost, nobody lower runs before a higher one, and one
+        /// that is always ready gets the core after each of its equals had two slices.
+        #[test]
+        fn nobody_waits_longer_than_the_slices_of_its_equals(
+            steps in proptest::collection::vec((0u8..4, 1usize..6, any::<bool>(), 1..2 * SLICE), 1..600)) {
+            let mut scheduler = with(&[(1, NORMAL), (2, NORMAL), (3, NORMAL), (4, NORMAL), (5, NORMAL)]);
+            let mut blocked = [false; 6];
+            let (mut now, mut last) = (0, 0);
+            for (step, handle, call, ns) in steps {
+                let runs = scheduler.next(now);
+                if runs == Some(5) || runs.is_none() {
+                    last = now;
+                }
+                prop_assert!(now - last <= 9 * SLICE, "{}", now - last);
+                let end = scheduler.slice_end();
+                let over = end.is_some_and(|end| end <= now + ns);
+                now = if over { end.expect("over").max(now) } else { now + ns };
+                let by = if call { Wake::Call } else { Wake::Interrupt };
+                match (step, runs) {
+                    _ if over => scheduler.tick(now),
+                    (0, Some(runs)) if runs != 5 => {
+                        scheduler.block(now);
+                        blocked[runs] = true;
+                    }
+                    (1, _) if blocked[handle] => {
+                        scheduler.wake(handle, NORMAL, by, now);
+                        blocked[handle] = false;
+                    }
+                    (2, _) => scheduler.give_way(),
+                    _ => {}
+                }
+                let known = scheduler.ready.len() + usize::from(scheduler.running.is_some());
+                prop_assert_eq!(known, blocked[1..].iter().filter(|one| !**one).count());
+            }
+        }
     }
 }

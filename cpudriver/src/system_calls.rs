@@ -2,12 +2,16 @@
 
 use crate::arch::{cpu, trampoline_page_allowed};
 use crate::dispatcher::{Dispatcher, Doorbell, State};
+use crate::fault;
 use crate::kernel::{Kernel, MONITOR, record, set_state};
 use crate::log;
+use crate::scheduler::Wake;
 use abi::layout::{DIRECT_MAP, PAGE, USER_END, USER_MIN};
-use abi::limits::DOORBELL_SLOTS;
+use abi::limits::{DOORBELL_SLOTS, PRIORITIES};
 use abi::record::{Counters, state};
 use abi::syscall::{self, DISPATCHER_BYTES, Error, FIRST_DOORBELL, LAST_DOORBELL, life, rights};
+use core::fmt::{self, Write};
+use core::ptr::NonNull;
 use loader::paging::{self, NO_EXECUTE, PRESENT, TableMemory, UNCACHED, USER, WRITABLE};
 
 /// Arguments of a call, in the order of the ABI.
@@ -49,6 +53,7 @@ fn monitor_call(kernel: &mut Kernel, number: u64, arguments: Arguments) -> Answe
             let root = root(kernel, a)?;
             paging::check_user_range(b, d)?;
             let flags = paging::user_flags(e)?;
+            refuse_if_in_use(kernel, c, d * PAGE)?;
             paging::map(&mut kernel.ram, root, b, c, d, flags)?;
             DONE
         }
@@ -133,25 +138,63 @@ fn log_text(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     }
     let current = kernel.current;
     let dispatcher = kernel.dispatcher(current).ok_or(Error::NotFound)?;
+    let mut ended = false;
     for index in 0..bytes {
         let byte = (arguments[1 + index / 8] >> (index % 8 * 8)) as u8;
         if byte != b'\n' && dispatcher.line.try_push(byte).is_ok() {
             continue;
         }
-        log!(
-            "{}: {}",
-            dispatcher.name(),
-            core::str::from_utf8(&dispatcher.line).unwrap_or("(not UTF-8)")
-        );
-        dispatcher.line.clear();
+        // A line that grew too long ends before a character that would be cut.
+        let tail = match byte {
+            b'\n' => 0,
+            _ => cut_character(&dispatcher.line),
+        };
+        let end = dispatcher.line.len() - tail;
+        log!("{}: {}", dispatcher.name(), Line(&dispatcher.line[..end]));
+        ended = true;
+        dispatcher.line.drain(..end);
         if byte != b'\n' {
             dispatcher.line.push(byte);
         }
     }
-    if current != MONITOR {
-        kernel.signal(MONITOR);
+    if ended && current != MONITOR {
+        kernel.signal(MONITOR, Wake::Call);
     }
     DONE
+}
+
+/// A line as a domain wrote it, with dots for what would not show as text.
+struct Line<'a>(&'a [u8]);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                formatter.write_char(if character.is_control() {
+                    '.'
+                } else {
+                    character
+                })?;
+            }
+            if !chunk.invalid().is_empty() {
+                formatter.write_char('.')?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Bytes at the end that are the beginning of a UTF-8 character, and not all of it.
+fn cut_character(text: &[u8]) -> usize {
+    for (index, byte) in text.iter().rev().take(3).enumerate() {
+        let bytes = byte.leading_ones() as usize;
+        match bytes {
+            1 => {} // in the middle of a character
+            2..=4 if bytes > index + 1 => return index + 1,
+            _ => return 0,
+        }
+    }
+    0
 }
 
 fn ring(kernel: &mut Kernel, slot: u64) -> Answer {
@@ -169,7 +212,7 @@ fn ring(kernel: &mut Kernel, slot: u64) -> Answer {
     if doorbell.apic_id == own {
         let owner = kernel.doorbells[usize::from(doorbell.vector)];
         if owner != 0 {
-            kernel.signal(usize::from(owner) - 1);
+            kernel.signal(usize::from(owner) - 1, Wake::Call);
         }
     } else {
         crate::kernel::count!(doorbells_sent);
@@ -185,6 +228,34 @@ fn root(kernel: &Kernel, physical: u64) -> Result<u64, Error> {
     } else {
         Err(Error::ForeignMemory)
     }
+}
+
+/// Checks that the monitor may make an object of this memory: private RAM that it got when it
+/// started, and that is no dispatcher's.
+fn check_given(kernel: &Kernel, physical: u64, bytes: u64) -> Result<(), Error> {
+    if kernel.ram.holds(physical, bytes) {
+        refuse_if_in_use(kernel, physical, bytes)
+    } else {
+        Err(Error::ForeignMemory)
+    }
+}
+
+/// Refuses memory that this CPU driver uses itself: what the loader filled (image, stacks,
+/// page tables), and dispatchers.
+fn refuse_if_in_use(kernel: &Kernel, physical: u64, bytes: u64) -> Result<(), Error> {
+    let end = physical.saturating_add(bytes);
+    let overlaps = |from: u64, to: u64| physical < to && from < end;
+    let loaded = kernel.ram.loaded();
+    let mut dispatchers = kernel.dispatchers.iter().flatten().map(|dispatcher| {
+        let address = dispatcher.as_ptr() as u64;
+        address - DIRECT_MAP
+    });
+    if overlaps(loaded.start, loaded.end)
+        || dispatchers.any(|start| overlaps(start, start + DISPATCHER_BYTES))
+    {
+        return Err(Error::ForeignMemory);
+    }
+    Ok(())
 }
 
 fn handle(kernel: &mut Kernel, number: u64) -> Result<usize, Error> {
@@ -216,24 +287,24 @@ fn port(number: u64) -> Result<u16, Error> {
 
 fn map_table(kernel: &mut Kernel, a: u64, address: u64, level: u64, page: u64) -> Answer {
     let root = root(kernel, a)?;
-    if !(1..=3).contains(&level) || address < USER_MIN && level == 1 && address != 0 {
+    if !(1..=3).contains(&level) {
         return Err(Error::BadArgument.into());
     }
     if address >= USER_END {
         return Err(Error::KernelHalf.into());
     }
-    if !kernel.ram.zero_page(page) {
-        return Err(Error::ForeignMemory.into());
-    }
+    let level = level as u32;
+    check_given(kernel, page, PAGE)?;
+    paging::check_no_table(&kernel.ram, root, address, level)?;
+    kernel.ram.zero_page(page);
     let flags = PRESENT | WRITABLE | USER;
-    paging::map_table(&mut kernel.ram, root, address, level as u32, page, flags)?;
+    paging::map_table(&mut kernel.ram, root, address, level, page, flags)?;
     DONE
 }
 
 fn make_root(kernel: &mut Kernel, page: u64) -> Answer {
-    if !kernel.ram.zero_page(page) {
-        return Err(Error::ForeignMemory.into());
-    }
+    check_given(kernel, page, PAGE)?;
+    kernel.ram.zero_page(page);
     // SAFETY: the record is mapped.
     let own = unsafe { (&raw const (*record()).kernel_page_table).read() };
     for entry in 256..512 {
@@ -244,13 +315,18 @@ fn make_root(kernel: &mut Kernel, page: u64) -> Answer {
 }
 
 fn make_dispatcher(kernel: &mut Kernel, arguments: Arguments) -> Answer {
-    let [memory, page_table, entry, vector, name_low, name_high] = arguments;
+    let [memory, page_table, entry, how, name_low, name_high] = arguments;
+    let (vector, priority) = (how & 0xff, how >> 8);
     let root = root(kernel, page_table)?;
+    check_given(kernel, memory, DISPATCHER_BYTES)?;
     let place = kernel
         .ram
         .pointer(memory, DISPATCHER_BYTES)
         .ok_or(Error::ForeignMemory)?;
     if !(USER_MIN..USER_END).contains(&entry) {
+        return Err(Error::BadArgument.into());
+    }
+    if priority >= PRIORITIES as u64 {
         return Err(Error::BadArgument.into());
     }
     if !(FIRST_DOORBELL..=LAST_DOORBELL).contains(&vector) || kernel.doorbells[vector as usize] != 0
@@ -267,11 +343,13 @@ fn make_dispatcher(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     name[8..].copy_from_slice(&name_high.to_le_bytes());
     // SAFETY: page-aligned private RAM, which the monitor owns and gave for this; it gets
     // it back when the dispatcher is destroyed.
-    let dispatcher = unsafe { Dispatcher::create(place, root, entry, vector as u8, name) };
-    kernel.dispatchers[handle] = Some(dispatcher);
+    let dispatcher = unsafe {
+        let (vector, priority) = (vector as u8, priority as u8);
+        Dispatcher::create(place, root, entry, vector, priority, name)
+    };
+    kernel.dispatchers[handle] = NonNull::new(dispatcher);
     kernel.doorbells[vector as usize] = handle as u8 + 1;
-    kernel.run_queue.push_back(handle);
-    kernel.arm_timer();
+    kernel.scheduler.add(handle, priority as u8);
     value(handle as u64)
 }
 
@@ -348,9 +426,7 @@ fn power_off(kernel: &mut Kernel, status: i32) -> ! {
         (&raw mut (*record).has_exit_status).write_volatile(1);
     }
     set_state(state::STOPPED);
-    if kernel.debug_exit {
-        cpu::debug_exit(abi::command_line::EXIT_VALUE);
-    }
+    fault::try_debug_exit(abi::command_line::EXIT_VALUE);
     kernel.apic.silence();
     cpu::halt()
 }

@@ -20,8 +20,11 @@ const LOG: u16 = 0x52;
 /// A line of a monitor or CPU driver, up to its end.
 const LOG_END: u16 = 0x53;
 
+/// Text that waits for the serial port, beyond which nobody is listened to.
+const MAX_OUTPUT_BYTES: usize = 64 << 10;
+
 /// How long to wait when the serial port takes nothing, in nanoseconds.
-const RETRY_NS: u64 = 100_000;
+pub const RETRY_NS: u64 = 100_000;
 
 /// This core's way to the console.
 pub struct Console {
@@ -84,6 +87,15 @@ impl Console {
         self.output.extend(format!("[core {core}] ").as_bytes());
         self.output.extend(line);
         self.output.push_back(b'\n');
+    }
+
+    /// Whether so much text waits that nobody should be listened to who would add more.
+    pub fn is_backed_up(&self, mesh: &Mesh) -> bool {
+        if self.own == 0 {
+            self.output.len() > MAX_OUTPUT_BYTES
+        } else {
+            mesh.is_backed_up(0)
+        }
     }
 
     /// Takes a message if it is text of another core.

@@ -61,6 +61,9 @@ pub struct Domain {
     /// The channel ended; the domain is only waited for.
     pub deaf: bool,
     pub lines: Lines,
+    /// Text for the spawn with this token.
+    pub text_token: u32,
+    pub text: Vec<u8>,
     next_frame: u64,
     next_doorbell: u64,
     /// Doorbells that it holds already: domain and slot.
@@ -104,20 +107,25 @@ impl Domains {
             .collect()
     }
 
-    /// Step one of going to sleep; see [`urpc`].
-    pub fn announce_sleep(&mut self) {
+    /// Step one of going to sleep; see [`urpc`]. Who would not be listened to now is not
+    /// waited for.
+    pub fn announce_sleep(&mut self, listening: bool) {
         for domain in self.slots.iter_mut().flatten() {
-            let wait = domain.wait();
-            domain.channel.announce_sleep(wait);
+            if let Some(wait) = domain.wait(listening) {
+                domain.channel.announce_sleep(wait);
+            }
         }
     }
 
     /// Step three.
-    pub fn may_sleep(&mut self) -> bool {
-        self.slots.iter_mut().flatten().all(|domain| {
-            let wait = domain.wait();
-            domain.deaf || domain.channel.may_sleep(wait)
-        })
+    pub fn may_sleep(&mut self, listening: bool) -> bool {
+        self.slots
+            .iter_mut()
+            .flatten()
+            .all(|domain| match domain.wait(listening) {
+                Some(wait) => domain.channel.may_sleep(wait),
+                None => true,
+            })
     }
 
     /// Back again.
@@ -129,11 +137,14 @@ impl Domains {
 }
 
 impl Domain {
-    fn wait(&self) -> Wait {
-        if self.outbox.is_empty() {
-            Wait::Message
-        } else {
-            Wait::MessageOrRoom
+    /// What this end of its channel waits for.
+    fn wait(&self, listening: bool) -> Option<Wait> {
+        match (listening && self.keeps_up(), self.outbox.is_empty()) {
+            _ if self.deaf => None,
+            (true, true) => Some(Wait::Message),
+            (true, false) => Some(Wait::MessageOrRoom),
+            (false, false) => Some(Wait::Room),
+            (false, true) => None,
         }
     }
 
@@ -323,6 +334,8 @@ impl Monitor {
             outbox: VecDeque::new(),
             deaf: false,
             lines: Lines::default(),
+            text_token: 0,
+            text: Vec::new(),
             next_frame,
             next_doorbell: MONITOR_DOORBELL + 1,
             doorbells: Vec::new(),

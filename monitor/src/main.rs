@@ -11,6 +11,7 @@
 //! | `boot`      | starts a core: memory, page tables, interrupts                       |
 //! | `domains`   | domains of this core: spawn, end, what they hold                     |
 //! | `requests`  | what domains ask for, on this core or by way of another              |
+//! | `family`    | domains' children on whichever core, frames shared with them         |
 //! | `console`   | text: from domains, monitors, CPU drivers to core 0's serial port    |
 //! | `report`    | what is said of a domain that died                                   |
 //! | `bundle`    | the programs there are                                               |
@@ -24,6 +25,7 @@ mod boot;
 mod bundle;
 mod console;
 mod domains;
+mod family;
 mod mesh;
 mod report;
 mod requests;
@@ -34,6 +36,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use console::Console;
 use domains::{Domains, Spawn};
+use family::Family;
 use mesh::Mesh;
 use protocols::core_set::CoreSet;
 use protocols::membership::{Action, Membership, Message, Progress};
@@ -43,8 +46,14 @@ use rt::{clock, system_call};
 
 rt::entry!(main);
 
+/// Most messages taken from one core before others have their turn.
+const PEER_BATCH: usize = 16;
+
 /// Polls without anything to do before the monitor blocks.
 const POLLS: u32 = 2;
+
+/// The part of its core's private RAM that a monitor takes for its own heap.
+const HEAP_SHARE: u64 = 8;
 
 /// How long core 0 waits for the last lines of other cores before it powers off.
 const FLUSH_LIMIT_NS: u64 = 2_000_000_000;
@@ -63,6 +72,7 @@ pub struct Monitor {
     membership: Membership,
     domains: Domains,
     requests: Requests,
+    family: Family,
     /// The domain that the command line named (core 0 only).
     program: Option<u64>,
     shutdown: Option<Shutdown>,
@@ -86,6 +96,10 @@ fn main() -> i32 {
             "cannot reach this core's channel pages: {error:?}"
         ));
     }
+    let heap_pages = private.pages() / HEAP_SHARE;
+    if let Err(error) = authority::extend_heap(&mut private, heap_pages) {
+        rt::abort(format_args!("cannot extend the monitor's heap: {error:?}"));
+    }
     let mut monitor = Monitor {
         own,
         private,
@@ -97,6 +111,7 @@ fn main() -> i32 {
         membership: Membership::new(own, authority::machine().cores().len()),
         domains: Domains::default(),
         requests: Requests::default(),
+        family: Family::default(),
         program: None,
         shutdown: None,
         started_ns,
@@ -144,10 +159,16 @@ impl Monitor {
 
     /// Blocks until somebody rings or something is due.
     fn sleep(&mut self) {
+        let backed_up = self.console.is_backed_up(&self.mesh);
+        if backed_up && self.own == 0 {
+            // Nothing is listened to until the serial port has taken some of the text.
+            system_call::wait(Some(clock::now_ns() + console::RETRY_NS));
+            return;
+        }
         self.mesh.announce_sleep();
-        self.domains.announce_sleep();
+        self.domains.announce_sleep(!backed_up);
         urpc::full_fence();
-        if self.mesh.may_sleep() && self.domains.may_sleep() {
+        if self.mesh.may_sleep() && self.domains.may_sleep(!backed_up) {
             system_call::wait(self.deadline_ns());
         }
         self.mesh.awake();
@@ -172,8 +193,16 @@ impl Monitor {
     }
 
     fn read_kernel_log(&mut self) -> bool {
+        if self.console.is_backed_up(&self.mesh) {
+            return false; // the ring keeps the newest
+        }
         let mut text = Vec::new();
-        self.kernel_log.read(&mut text);
+        let lost = self.kernel_log.read(&mut text);
+        if lost > 0 {
+            self.log(&format!(
+                "{lost} bytes of this core's log were overwritten before they were read"
+            ));
+        }
         self.console.add_kernel_log(&mut self.mesh, &text);
         !text.is_empty()
     }
@@ -182,7 +211,13 @@ impl Monitor {
         let mut busy = false;
         for index in 0..self.mesh.connected() {
             let peer = self.mesh.peer(index);
-            while let Some(message) = self.mesh.receive(peer) {
+            for _ in 0..PEER_BATCH {
+                if self.own == 0 && self.console.is_backed_up(&self.mesh) {
+                    break;
+                }
+                let Some(message) = self.mesh.receive(peer) else {
+                    break;
+                };
                 busy = true;
                 self.on_message(peer, &message);
             }
@@ -235,6 +270,8 @@ impl Monitor {
                     self.log(&format!(
                         "core {core} is given up: {how_far}; going on without it"
                     ));
+                    // It has no part in the system, however late it may come.
+                    let _ = authority::reset_core(core);
                 }
                 Action::Installed(view) => {
                     authority::running(view.epoch);

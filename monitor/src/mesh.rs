@@ -21,7 +21,7 @@ pub const FLUSHED: u16 = 0x49;
 /// A domain ended: itself, its exit status, its parent.
 pub const EXITED: u16 = 0x4a;
 
-/// Messages that wait for room, beyond which no domain is listened to.
+/// Messages that wait for room, beyond which nothing is added for domains.
 const BACKLOG: usize = 256;
 
 struct Peer {
@@ -91,12 +91,10 @@ impl Mesh {
         }
     }
 
-    /// Whether so much waits to be sent that nothing should be added.
-    pub fn is_backed_up(&self) -> bool {
-        self.peers
-            .iter()
-            .flatten()
-            .any(|peer| peer.outbox.len() > BACKLOG)
+    /// Whether so much waits to be sent to a core that nothing should be added.
+    pub fn is_backed_up(&self, to: usize) -> bool {
+        let peer = self.peers.get(to).and_then(Option::as_ref);
+        peer.is_some_and(|peer| peer.outbox.len() > BACKLOG)
     }
 
     /// How many cores there is a channel with; they are numbered by [`Self::peer`].

@@ -10,8 +10,9 @@ use abi::layout::{
 };
 use abi::limits::{LOG_BYTES, MAX_CORES, PAGE_CHANNEL_SLOTS};
 use abi::machine::{Machine, trampoline};
-use abi::syscall::{self, DISPATCHER_BYTES, MAP_PAGES, life, rights};
+use abi::syscall::{self, DISPATCHER_BYTES, MAP_PAGES, life, priority, rights};
 use alloc::vec::Vec;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use urpc::{Channel, Side};
 
@@ -275,7 +276,10 @@ impl Window {
         work: impl FnOnce(&mut [u8]) -> R,
     ) -> Result<R, Error> {
         let bytes = (ram.pages * PAGE) as usize;
-        self.space.map(pool, MONITOR_WINDOW, ram, rights::WRITE)?;
+        if let Err(error) = self.space.map(pool, MONITOR_WINDOW, ram, rights::WRITE) {
+            self.space.unmap(MONITOR_WINDOW, ram.pages)?; // a part of it may be mapped
+            return Err(error);
+        }
         // SAFETY: just mapped there, and `ram` is borrowed for as long: nobody else in
         // this program refers to that memory.
         let result =
@@ -283,9 +287,7 @@ impl Window {
         self.space.unmap(MONITOR_WINDOW, ram.pages)?;
         Ok(result)
     }
-}
 
-impl Window {
     /// Zeroes RAM of any size, a piece at a time: the window needs few page tables.
     pub fn zero(&mut self, pool: &mut Pool, ram: &mut Ram) -> Result<(), Error> {
         let mut done = 0;
@@ -306,6 +308,18 @@ impl Default for Window {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Gives the monitor's heap more memory, for good: what it keeps grows with the cores and
+/// domains that it has to do with. To be called once.
+pub fn extend_heap(pool: &mut Pool, pages: u64) -> Result<(), Error> {
+    let address = startup().heap + startup().heap_bytes;
+    let ram = pool.take(pages).ok_or(Error::NotFound)?;
+    AddressSpace::own().map(pool, address, &ram, rights::WRITE)?;
+    // SAFETY: mapped just now, right behind the heap, where nothing else ever is; `ram` is
+    // not used for anything else.
+    unsafe { crate::heap::extend(address, ram.pages * PAGE) };
+    Ok(())
 }
 
 /// Where in this monitor the end of the channel with the domain of this number is mapped.
@@ -405,7 +419,7 @@ impl Dispatcher {
             memory.base,
             space.root,
             entry,
-            u64::from(vector),
+            u64::from(priority::NORMAL) << 8 | u64::from(vector),
             half(0),
             half(8),
         ];
@@ -486,16 +500,24 @@ pub fn set_trampoline(
         .get(core)
         .ok_or(Error::BadArgument)?
         .apic_id;
-    let mut page = Ram {
+    let page = Ram {
         base: machine().trampoline + trampoline::TABLE,
         pages: 1,
     };
-    window.open(pool, &mut page, |bytes| {
-        // The page is shared by all monitors, but each entry has one writer.
-        let entry = &mut bytes[core * 16..core * 16 + 16];
-        entry[8..].copy_from_slice(&page_table.to_le_bytes());
-        entry[..8].copy_from_slice(&(u64::from(apic_id) + 1).to_le_bytes());
-    })
+    // All monitors write to this page, so no reference to all of it may be made.
+    let space = &mut window.space;
+    space.map(pool, MONITOR_WINDOW, &page, rights::WRITE)?;
+    let entry = MONITOR_WINDOW + (core * size_of::<trampoline::Entry>()) as u64;
+    let word = |offset: usize| {
+        let address = entry + offset as u64;
+        // SAFETY: a word of the table, mapped just now; every access to it is atomic.
+        unsafe { AtomicU64::from_ptr(address as *mut u64) }
+    };
+    // The APIC id goes last: a core that finds it finds its page table too.
+    word(offset_of!(trampoline::Entry, page_table)).store(page_table, Ordering::Relaxed);
+    word(offset_of!(trampoline::Entry, apic_id_plus_one))
+        .store(u64::from(apic_id) + 1, Ordering::Release);
+    space.unmap(MONITOR_WINDOW, 1)
 }
 
 /// Resets a core; it waits for [`start_core`].
@@ -566,10 +588,13 @@ impl KernelLog {
         Self { seen: 0 }
     }
 
-    /// Takes what was written since, at most a ring full.
-    pub fn read(&mut self, text: &mut Vec<u8>) {
+    /// Takes what was written since, at most a ring full; returns how many bytes had been
+    /// overwritten before.
+    pub fn read(&mut self, text: &mut Vec<u8>) -> u64 {
         let written = ask(syscall::LOG_WRITTEN, [0; 6]).map_or(self.seen, |results| results[0]);
-        self.seen = self.seen.max(written.saturating_sub(LOG_BYTES as u64));
+        let oldest = written.saturating_sub(LOG_BYTES as u64);
+        let lost = oldest.saturating_sub(self.seen);
+        self.seen = self.seen.max(oldest);
         while self.seen < written {
             let at = (MONITOR_LOG + self.seen % LOG_BYTES as u64) as *const u8;
             // SAFETY: a byte of the ring, which the loader mapped read-only; volatile,
@@ -577,6 +602,7 @@ impl KernelLog {
             text.push(unsafe { at.read_volatile() });
             self.seen += 1;
         }
+        lost
     }
 }
 

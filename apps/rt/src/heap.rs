@@ -8,6 +8,15 @@ use talc::source::Manual;
 #[cfg_attr(target_os = "none", global_allocator)]
 static HEAP: TalcLock<Mutex<()>, Manual> = TalcLock::new(Manual);
 
+/// Hands the heap more memory.
+///
+/// # Safety
+/// It must be mapped, writable, and used for nothing else.
+pub unsafe fn extend(address: u64, bytes: u64) {
+    // SAFETY: the caller's promise. A piece too small to be of use is left aside.
+    let _ = unsafe { HEAP.lock().claim(address as *mut u8, bytes as usize) };
+}
+
 /// Hands the heap its memory.
 pub fn initialise() {
     let start = crate::startup();

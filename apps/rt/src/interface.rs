@@ -77,6 +77,10 @@ pub enum Error {
     TooManyDoorbells = 11,
     /// The channel to the monitor ended.
     MonitorGone = 12,
+    /// Too much is under way to that core: wait for answers, then ask again.
+    Busy = 13,
+    /// The domain has as many children that it has not waited for as it may have.
+    TooManyChildren = 14,
 }
 
 impl Error {
@@ -95,6 +99,8 @@ impl Error {
             10 => Self::TestHooksOff,
             11 => Self::TooManyDoorbells,
             12 => Self::MonitorGone,
+            13 => Self::Busy,
+            14 => Self::TooManyChildren,
             _ => Self::NoSuchRequest,
         })
     }
@@ -114,6 +120,8 @@ impl core::fmt::Display for Error {
             Self::BadArgument => "an argument out of range",
             Self::TestHooksOff => "the system was started without test hooks",
             Self::TooManyDoorbells => "the domain holds as many doorbells as it can",
+            Self::Busy => "too much is under way to that core: wait for answers first",
+            Self::TooManyChildren => "too many children: wait for some of them first",
             Self::MonitorGone => "the channel to the monitor ended",
         })
     }

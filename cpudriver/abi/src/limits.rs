@@ -37,5 +37,8 @@ pub const MIN_SHARED_BYTES: u64 = 2 << 20;
 /// a domain and its monitor: such a channel fits one page.
 pub const PAGE_CHANNEL_SLOTS: usize = 16;
 
+/// Priorities of dispatchers: 0 is the lowest. See [`crate::syscall::priority`].
+pub const PRIORITIES: usize = 8;
+
 /// Time slice of a dispatcher that competes with others, in nanoseconds.
 pub const TIME_SLICE_NS: u64 = 10_000_000;

@@ -13,7 +13,7 @@ pub const NULL: u64 = 0;
 /// Adds text to this domain's line in the CPU driver's log; a newline ends the line.
 /// `rdi` bytes (at most 40) in the words that follow, least significant byte first.
 pub const LOG: u64 = 1;
-/// Gives the rest of the time slice to the next runnable dispatcher.
+/// Goes behind all that are ready at this priority, if there are any.
 pub const YIELD: u64 = 2;
 /// Blocks until a doorbell is pending or the clock reaches `rdi` nanoseconds (0: no
 /// deadline), and takes the doorbell. Back: `rdi` = 1 by doorbell, 0 by deadline.
@@ -24,19 +24,24 @@ pub const EXIT: u64 = 4;
 pub const RING: u64 = 5;
 
 /// Enters a page table into a domain's address space: root `rdi`, address `rsi`, level of
-/// the new table `rdx` (1 to 3), its page `r10`, which the CPU driver zeroes.
+/// the new table `rdx` (1 to 3), its page `r10`, which the CPU driver zeroes. This page, and
+/// the memory of the two calls that make an object below, must be private RAM that the monitor
+/// was given; the CPU driver refuses what the loader filled, and memory of dispatchers.
 pub const MAP_TABLE: u64 = 16;
 /// Maps pages: root `rdi`, address `rsi`, physical address `rdx`, pages `r10` (at most
 /// [`MAP_PAGES`]), rights `r8` ([`rights`]). All or nothing; [`Error::NeedTable`] comes with
-/// the level in `rdi`.
+/// the level in `rdi`. Memory that this core's CPU driver uses itself (what the loader filled,
+/// and dispatchers) is refused; of other physical memory (the regions of other cores, device
+/// registers) the monitor may map whatever it wants.
 pub const MAP: u64 = 17;
 /// Unmaps pages: root `rdi`, address `rsi`, pages `rdx`. Back: `rdi` pages that were mapped.
 pub const UNMAP: u64 = 18;
 /// Makes a page a PML4 with the kernel half in it: page `rdi`.
 pub const MAKE_ROOT: u64 = 19;
 /// Makes a dispatcher: its memory `rdi` ([`DISPATCHER_BYTES`] of private RAM, page
-/// aligned), root `rsi`, entry point `rdx`, vector that wakes it `r10`; the name in `r8`
-/// and `r9`, eight bytes each. Back: `rdi` its handle, which the calls below take.
+/// aligned, in no other dispatcher's use), root `rsi`, entry point `rdx`; in `r10` the vector
+/// that wakes it in the lowest byte and its [`priority`] above; the name in `r8` and `r9`,
+/// eight bytes each. Back: `rdi` its handle, which the calls below take.
 pub const MAKE_DISPATCHER: u64 = 20;
 /// Stops dispatcher `rdi` for good; its memory is free afterwards.
 pub const DESTROY_DISPATCHER: u64 = 21;
@@ -96,6 +101,17 @@ pub mod rights {
     pub const UNCACHED: u64 = 4;
 }
 
+/// Priorities, of which there are [`crate::limits::PRIORITIES`]: the highest that is ready
+/// runs, and its equals take turns.
+pub mod priority {
+    /// What shall run only where nobody else wants to.
+    pub const LOW: u8 = 2;
+    /// Programs.
+    pub const NORMAL: u8 = 4;
+    /// The monitor, which all programs of its core wait for.
+    pub const MONITOR: u8 = 6;
+}
+
 /// What a dispatcher is about.
 pub mod life {
     /// It runs, is ready to, or waits.
@@ -128,7 +144,7 @@ pub enum Error {
     NotFound = 8,
     /// Writable and executable at once.
     WritableAndExecutable = 9,
-    /// That memory is not this core's private RAM.
+    /// That memory is not this core's private RAM, or its CPU driver uses it itself.
     ForeignMemory = 10,
     /// No doorbell is in that slot.
     NoDoorbell = 11,

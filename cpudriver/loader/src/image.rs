@@ -16,9 +16,10 @@ use crate::paging::{
 use crate::program::{Program, ProgramError, Segment};
 use abi::command_line::CommandLine;
 use abi::layout::{
-    DIRECT_MAP, KERNEL_IMAGE, KERNEL_LOCAL_APIC, KERNEL_LOG, KERNEL_RECORD, KERNEL_STACK_BYTES,
-    KERNEL_STACK_COUNT, KERNEL_SYMBOLS, LARGE_PAGE, MONITOR_BUNDLE, MONITOR_LOG, MONITOR_MACHINE,
-    PAGE, USER_HEAP, USER_IMAGE, USER_STACK_BYTES, USER_STACK_TOP, USER_STARTUP, kernel_stack_top,
+    DIRECT_MAP, KERNEL_HALF, KERNEL_IMAGE, KERNEL_LOCAL_APIC, KERNEL_LOG, KERNEL_RECORD,
+    KERNEL_STACK_BYTES, KERNEL_STACK_COUNT, KERNEL_SYMBOLS, LARGE_PAGE, MONITOR_BUNDLE,
+    MONITOR_LOG, MONITOR_MACHINE, PAGE, USER_HEAP, USER_IMAGE, USER_STACK_BYTES, USER_STACK_TOP,
+    USER_STARTUP, kernel_stack_top,
 };
 use abi::limits::LOG_BYTES;
 use abi::machine::Machine;
@@ -326,9 +327,9 @@ pub fn build(parts: &Parts<'_>, memory: &mut [u8]) -> Result<CoreRecord, ImageEr
 
     // The monitor, which shares the kernel half and has the lower half to itself.
     let user = window.take(1)?;
-    for half in [index(DIRECT_MAP, 4), index(KERNEL_IMAGE, 4)] {
-        let entry = window.read(root, half);
-        TableMemory::write(window, user, half, entry);
+    for slot in index(KERNEL_HALF, 4)..512 {
+        let entry = window.read(root, slot);
+        TableMemory::write(window, user, slot, entry);
     }
     for segment in &plan.monitor.segments {
         match segment.in_place(parts.bundle, machine.bundle) {

@@ -172,6 +172,21 @@ pub fn map_large(
     Ok(())
 }
 
+/// Checks that the table of `level` (1 to 3) that translates `address` can be entered: it is
+/// not there yet, and the one above it is.
+pub fn check_no_table(
+    memory: &impl TableMemory,
+    root: u64,
+    address: u64,
+    level: u32,
+) -> Result<(), Refusal> {
+    let above = table(memory, root, address, level + 1).map_err(Refusal::missing)?;
+    if memory.read(above, index(address, level + 1)) & PRESENT != 0 {
+        return Err(Error::AlreadyMapped.into());
+    }
+    Ok(())
+}
+
 /// Enters a zeroed page as the table of `level` (1 to 3) that translates `address`.
 pub fn map_table(
     memory: &mut impl TableMemory,
@@ -181,10 +196,8 @@ pub fn map_table(
     page: u64,
     flags: u64,
 ) -> Result<(), Refusal> {
+    check_no_table(memory, root, address, level)?;
     let above = table(memory, root, address, level + 1).map_err(Refusal::missing)?;
-    if memory.read(above, index(address, level + 1)) & PRESENT != 0 {
-        return Err(Error::AlreadyMapped.into());
-    }
     memory.write(above, index(address, level + 1), page | flags);
     Ok(())
 }

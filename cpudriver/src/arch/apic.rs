@@ -94,8 +94,10 @@ impl LocalApic {
     fn command(&self, apic_id: u32, command: u32) {
         if self.x2 {
             // A write to this register is not ordered behind earlier stores; the message
-            // that a doorbell speaks of must be visible first.
+            // that a doorbell speaks of must be visible first. It takes both fences: the
+            // first orders memory, the second keeps the instruction from starting early.
             x86::fence::mfence();
+            x86::fence::lfence();
             let value = (u64::from(apic_id) << 32) | u64::from(command);
             // SAFETY: the interrupt command register of this core.
             unsafe { msr::wrmsr(0x800 + COMMAND_LOW, value) };
@@ -136,7 +138,7 @@ impl LocalApic {
             // long ago, so the order that the manual asks for holds.
             unsafe { msr::wrmsr(msr::IA32_TSC_DEADLINE, tsc) };
         } else {
-            let ticks = (u128::from(ns) * u128::from(self.timer_hz)) / 1_000_000_000;
+            let ticks = (u128::from(ns) * u128::from(self.timer_hz)).div_ceil(1_000_000_000);
             let ticks = ticks.clamp(1, u128::from(u32::MAX)) as u32;
             self.write(TIMER_INITIAL, ticks);
         }

@@ -8,6 +8,13 @@ pub fn initialise() {
     let features = raw_cpuid::CpuId::new();
     let extended = features.get_extended_feature_info();
     let mut cr4 = Cr4::CR4_ENABLE_PAE | Cr4::CR4_ENABLE_GLOBAL_PAGES;
+    // Without it, an error of the machine is a shutdown instead of a report.
+    if features
+        .get_feature_info()
+        .is_some_and(|info| info.has_mce())
+    {
+        cr4 |= Cr4::CR4_ENABLE_MACHINE_CHECK;
+    }
     if let Some(extended) = &extended {
         if extended.has_smep() {
             cr4 |= Cr4::CR4_ENABLE_SMEP;

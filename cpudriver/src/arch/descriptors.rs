@@ -115,6 +115,8 @@ pub fn initialise() {
         entry::load_segments(KERNEL_CODE, KERNEL_DATA);
         x86::task::load_tr(x86::segmentation::SegmentSelector::from_raw(TASK_STATE));
         lidt(&DescriptorTablePointer::new_from_slice(gates));
+        // There is no second way in: with no segment, `sysenter` faults.
+        msr::wrmsr(msr::IA32_SYSENTER_CS, 0);
         msr::wrmsr(
             msr::IA32_STAR,
             (u64::from(KERNEL_DATA | 3) << 48) | (u64::from(KERNEL_CODE) << 32),

@@ -231,6 +231,10 @@ core::arch::global_asm!(
     // ---- core 0 leaves the boot loader's memory for its own: page table, stack -----------
     ".global leave_for",
     "leave_for:",
+    // The boot loader's global pages would outlive its page tables.
+    "mov rax, cr4",
+    "and rax, ~0x80",
+    "mov cr4, rax",
     "mov cr3, rdi",
     "mov rsp, rsi",
     "jmp core_entry",

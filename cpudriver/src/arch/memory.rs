@@ -2,25 +2,33 @@
 
 use abi::layout::{DIRECT_MAP, PAGE};
 use abi::machine::Core;
+use core::ops::Range;
 use loader::paging::TableMemory;
 
 /// The private RAM of this core. Whatever it hands out lies inside.
 #[derive(Clone, Copy)]
 pub struct PrivateRam {
     start: u64,
+    free: u64,
     end: u64,
 }
 
 impl PrivateRam {
-    /// The private RAM of the core that runs this.
+    /// The private RAM of the core that runs this; the loader filled what lies below `free`.
     ///
     /// # Safety
     /// The direct map must map it, and `core` be the core that runs this.
-    pub unsafe fn new(core: &Core) -> Self {
+    pub unsafe fn new(core: &Core, free: u64) -> Self {
         Self {
             start: core.region,
+            free,
             end: core.region + core.private_bytes,
         }
+    }
+
+    /// The part of it that the loader filled.
+    pub fn loaded(&self) -> Range<u64> {
+        self.start..self.free
     }
 
     /// Whether `[physical, physical + bytes)` lies inside, page aligned.
@@ -38,15 +46,13 @@ impl PrivateRam {
             .then_some((DIRECT_MAP + physical) as *mut T)
     }
 
-    /// Zeroes a page.
-    pub fn zero_page(&mut self, physical: u64) -> bool {
-        let Some(page) = self.pointer::<u8>(physical, PAGE) else {
-            return false;
-        };
-        // SAFETY: the page is private RAM of this core, mapped writable, and the monitor,
-        // which owns it, asked for it to be cleared.
-        unsafe { page.write_bytes(0, PAGE as usize) };
-        true
+    /// Zeroes a page, if it is private RAM.
+    pub fn zero_page(&mut self, physical: u64) {
+        if let Some(page) = self.pointer::<u8>(physical, PAGE) {
+            // SAFETY: the page is private RAM of this core, mapped writable, and the monitor,
+            // which owns it, asked for it to be cleared.
+            unsafe { page.write_bytes(0, PAGE as usize) };
+        }
     }
 }
 

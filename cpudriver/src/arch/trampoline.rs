@@ -78,10 +78,13 @@ core::arch::global_asm!(
     "mov cr3, rax",
     "jmp rdi",
     "trampoline_end:",
+    // An error where the code would reach into what `install` writes behind it.
+    ".org trampoline_start + {GDT}",
     ".popsection",
     cores = const abi::limits::MAX_CORES,
     entry = sym core_entry,
     stack = const kernel_stack_top(0) as i64,
+    GDT = const GDT,
     PAGE_TABLE = const PAGE_TABLE,
     GDT_POINTER = const GDT_POINTER,
     FAR = const FAR_POINTER,
@@ -99,7 +102,7 @@ unsafe extern "C" {
 /// `pages` must point to the [`PAGES`] pages at physical `machine.trampoline`, in nobody's use.
 pub unsafe fn install(machine: &Machine, pages: *mut u8) {
     let base = machine.trampoline;
-    // SAFETY: the symbols delimit the blob above, which is smaller than `GDT`; all
+    // SAFETY: the symbols delimit the blob above, which ends before `GDT`; all
     // writes stay inside the pages that the caller gave.
     unsafe {
         let start = &raw const trampoline_start;

@@ -1,0 +1,228 @@
+//! Children of this core's domains, on whichever core they run, and the frames that this
+//! core's domains made and share with them.
+//!
+//! A frame's RAM is free again when no domain has it mapped: neither the one that made it,
+//! nor a child that it was given to, nor one that another core is just about to start.
+
+use crate::Monitor;
+use crate::domains::{SharedFrame, Spawn};
+use crate::mesh;
+use crate::requests::{Answer, Requester, value};
+use abi::layout::PAGE;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use rt::authority::Ram;
+use rt::interface::Error;
+use urpc::Message;
+
+/// Most children of one domain, and of all domains of a core together, that nobody has
+/// waited for.
+const MAX_CHILDREN: usize = 512;
+const MAX_CHILDREN_OF_CORE: usize = 4096;
+/// Most frames of one domain, and of all domains of a core together.
+const MAX_FRAMES: usize = 256;
+const MAX_FRAMES_OF_CORE: usize = 2048;
+
+/// A child of a domain of this core.
+struct Child {
+    parent: u64,
+    status: Option<i32>,
+    waiter: Option<Requester>,
+}
+
+/// A frame that was made here.
+struct Frame {
+    ram: Ram,
+    maker: u64,
+    /// Domains that have it mapped.
+    users: Vec<u64>,
+    /// Children that other cores were asked to start with it.
+    coming: usize,
+}
+
+/// Children and frames of a core.
+#[derive(Default)]
+pub struct Family {
+    children: BTreeMap<u64, Child>,
+    /// By physical address, which is the frame's id.
+    frames: BTreeMap<u64, Frame>,
+}
+
+impl Family {
+    fn check_room_for_child(&self, parent: u64) -> Result<(), Error> {
+        let own = self
+            .children
+            .values()
+            .filter(|child| child.parent == parent)
+            .count();
+        if own >= MAX_CHILDREN || self.children.len() >= MAX_CHILDREN_OF_CORE {
+            return Err(Error::TooManyChildren);
+        }
+        Ok(())
+    }
+
+    /// The frame of this id, if the domain made it; `None` for id 0.
+    fn frame_of(&self, domain: u64, id: u64) -> Result<Option<SharedFrame>, Error> {
+        if id == 0 {
+            return Ok(None);
+        }
+        let frame = self.frames.get(&id).filter(|frame| frame.maker == domain);
+        let bytes = frame.ok_or(Error::NoSuchFrame)?.ram.pages() * PAGE;
+        Ok(Some(SharedFrame {
+            physical: id,
+            bytes,
+        }))
+    }
+
+    /// Checks whether a domain may have a child that shares the frame of this id.
+    pub fn prepare(&self, parent: u64, frame: u64) -> Result<Option<SharedFrame>, Error> {
+        self.check_room_for_child(parent)?;
+        self.frame_of(parent, frame)
+    }
+
+    /// Another core was asked to start a child with this frame.
+    pub fn expect(&mut self, frame: Option<u64>) {
+        if let Some(frame) = frame.and_then(|id| self.frames.get_mut(&id)) {
+            frame.coming += 1;
+        }
+    }
+}
+
+impl Monitor {
+    /// Starts a program on this core for one of its own domains.
+    pub fn spawn_child(&mut self, parent: u64, job: u64, frame: u64, arguments: Vec<u8>) -> Answer {
+        let frame = self.family.prepare(parent, frame)?;
+        let spawn = Spawn {
+            arguments,
+            frame,
+            parent,
+            job: Some(job),
+        };
+        let child = self.spawn(&spawn)?;
+        self.adopt(child, parent, frame.map(|frame| frame.physical));
+        value(child)
+    }
+
+    /// Another core has started a child that was expected, or has not.
+    pub fn on_spawn_reply(&mut self, parent: u64, frame: Option<u64>, reply: &Answer) {
+        if let Some(frame) = frame.and_then(|id| self.family.frames.get_mut(&id)) {
+            frame.coming -= 1;
+        }
+        match reply {
+            Ok([child, ..]) => self.adopt(*child, parent, frame),
+            Err(_) => self.free_unused_frames(),
+        }
+    }
+
+    /// Notes a child of a domain of this core, which may be gone by now.
+    fn adopt(&mut self, child: u64, parent: u64, frame: Option<u64>) {
+        if let Some(frame) = frame.and_then(|id| self.family.frames.get_mut(&id)) {
+            frame.users.push(child);
+        }
+        if self.domains.by_id(parent).is_some() {
+            let child_of = Child {
+                parent,
+                status: None,
+                waiter: None,
+            };
+            self.family.children.insert(child, child_of);
+        }
+    }
+
+    /// Makes a frame for a domain of this core: its address there, its bytes, its id.
+    pub fn frame_for(&mut self, domain: u64, bytes: u64) -> Answer {
+        let frames = &self.family.frames;
+        let own = frames
+            .values()
+            .filter(|frame| frame.maker == domain)
+            .count();
+        if own >= MAX_FRAMES || frames.len() >= MAX_FRAMES_OF_CORE {
+            return Err(Error::NoMemory);
+        }
+        let (address, frame, ram) = self.make_frame(domain, bytes)?;
+        let made = Frame {
+            ram,
+            maker: domain,
+            users: [domain].into(),
+            coming: 0,
+        };
+        self.family.frames.insert(frame.physical, made);
+        Ok([address, frame.bytes, frame.physical, 0, 0])
+    }
+
+    /// Answers with the exit status of a child, now or when it has ended.
+    pub fn wait_for(
+        &mut self,
+        requester: Requester,
+        parent: u64,
+        child: u64,
+    ) -> Result<Option<[u64; 5]>, Error> {
+        let entry = self
+            .family
+            .children
+            .get_mut(&child)
+            .filter(|entry| entry.parent == parent);
+        let entry = entry.ok_or(Error::NoSuchDomain)?;
+        match entry.status {
+            Some(status) => {
+                self.family.children.remove(&child);
+                value(u64::from(status as u32)).map(Some)
+            }
+            None => {
+                entry.waiter = Some(requester);
+                Ok(None)
+            }
+        }
+    }
+
+    /// A domain of this core ended: its parent's monitor learns of it, and what it held
+    /// here is given up.
+    pub fn tell_of_exit(&mut self, id: u64, status: i32, parent: u64) {
+        self.family.children.retain(|_, child| child.parent != id);
+        self.release_frames(id);
+        let core = (parent >> 32) as usize;
+        if parent == 0 || core == self.own {
+            self.child_exited(id, status);
+        } else {
+            let words = [id, u64::from(status as u32), parent, 0, 0, 0, 0];
+            self.mesh
+                .send(&mut self.private, core, &Message::new(mesh::EXITED, words));
+        }
+    }
+
+    /// A child ended, on whichever core.
+    pub fn child_exited(&mut self, child: u64, status: i32) {
+        self.release_frames(child);
+        let Some(entry) = self.family.children.get_mut(&child) else {
+            return; // its parent is gone
+        };
+        entry.status = Some(status);
+        if let Some(waiter) = entry.waiter {
+            self.family.children.remove(&child);
+            self.answer(waiter, value(u64::from(status as u32)).map(Some));
+        }
+    }
+
+    /// A domain has no frame mapped any more.
+    fn release_frames(&mut self, domain: u64) {
+        for frame in self.family.frames.values_mut() {
+            frame.users.retain(|user| *user != domain);
+        }
+        self.free_unused_frames();
+    }
+
+    /// Frames that nobody has mapped, or is about to, are free.
+    fn free_unused_frames(&mut self) {
+        let mut free = Vec::new();
+        for (id, frame) in &self.family.frames {
+            if frame.users.is_empty() && frame.coming == 0 {
+                free.push(*id);
+            }
+        }
+        for id in free {
+            if let Some(frame) = self.family.frames.remove(&id) {
+                self.shared.give(frame.ram);
+            }
+        }
+    }
+}
