@@ -14,7 +14,7 @@ use protocols::lines::Lines;
 use rt::authority::{self, AddressSpace, Dispatcher, Life, Ram};
 use rt::interface::{Error, FAULT_STATUS, KILLED_STATUS};
 use rt::system_call;
-use urpc::{Channel, Message, Wait};
+use urpc::{Channel, Message, SendError, Wait};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Where in a domain the channel to its monitor is.
@@ -157,11 +157,18 @@ impl Domain {
     pub fn flush(&mut self) -> bool {
         let mut moved = false;
         while let Some(message) = self.outbox.front() {
-            if self.channel.send(message).is_err() {
-                break;
+            match self.channel.send(message) {
+                Ok(()) => {
+                    self.outbox.pop_front();
+                    moved = true;
+                }
+                Err(SendError::Full) => break,
+                Err(SendError::Closed | SendError::Broken) => {
+                    // So that it keeps up, is received from, and is found out then.
+                    self.outbox.clear();
+                    moved = true;
+                }
             }
-            self.outbox.pop_front();
-            moved = true;
         }
         if self.channel.peer_needs_doorbell() {
             // Granted when the domain was made.

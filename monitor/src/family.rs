@@ -49,13 +49,14 @@ pub struct Family {
 }
 
 impl Family {
-    fn check_room_for_child(&self, parent: u64) -> Result<(), Error> {
+    /// `coming`: its children that other cores were asked to start.
+    fn check_room_for_child(&self, parent: u64, coming: usize) -> Result<(), Error> {
         let own = self
             .children
             .values()
             .filter(|child| child.parent == parent)
             .count();
-        if own >= MAX_CHILDREN || self.children.len() >= MAX_CHILDREN_OF_CORE {
+        if own + coming >= MAX_CHILDREN || self.children.len() >= MAX_CHILDREN_OF_CORE {
             return Err(Error::TooManyChildren);
         }
         Ok(())
@@ -75,8 +76,13 @@ impl Family {
     }
 
     /// Checks whether a domain may have a child that shares the frame of this id.
-    pub fn prepare(&self, parent: u64, frame: u64) -> Result<Option<SharedFrame>, Error> {
-        self.check_room_for_child(parent)?;
+    pub fn prepare(
+        &self,
+        parent: u64,
+        coming: usize,
+        frame: u64,
+    ) -> Result<Option<SharedFrame>, Error> {
+        self.check_room_for_child(parent, coming)?;
         self.frame_of(parent, frame)
     }
 
@@ -91,7 +97,9 @@ impl Family {
 impl Monitor {
     /// Starts a program on this core for one of its own domains.
     pub fn spawn_child(&mut self, parent: u64, job: u64, frame: u64, arguments: Vec<u8>) -> Answer {
-        let frame = self.family.prepare(parent, frame)?;
+        let frame = self
+            .family
+            .prepare(parent, self.requests.spawns_of(parent), frame)?;
         let spawn = Spawn {
             arguments,
             frame,

@@ -61,6 +61,16 @@ pub struct Requests {
     texts: BTreeMap<usize, Vec<u8>>,
 }
 
+impl Requests {
+    /// How many children of a domain other cores were asked to start.
+    pub fn spawns_of(&self, domain: u64) -> usize {
+        let spawns = |pending: &&Pending| {
+            pending.domain == domain && matches!(pending.what, What::Spawn { .. })
+        };
+        self.pending.values().filter(spawns).count()
+    }
+}
+
 /// Results of a request, or why there are none.
 pub type Answer = Result<[u64; 5], Error>;
 
@@ -102,14 +112,16 @@ impl Monitor {
                     break;
                 }
                 Err(ReceiveError::Broken) => {
+                    let (id, known) = (domain.id, domain.deaf);
                     domain.deaf = true;
-                    let id = domain.id;
-                    self.log(&alloc::format!(
-                        "domain {id:#x} broke the channel to its monitor: killed"
-                    ));
-                    // It is of this core, so it is found.
-                    let _ = self.kill(id);
-                    return true;
+                    if !known {
+                        self.log(&alloc::format!(
+                            "domain {id:#x} broke the channel to its monitor: killed"
+                        ));
+                        // It is of this core, so it is found.
+                        let _ = self.kill(id);
+                    }
+                    break;
                 }
             }
         }
@@ -221,7 +233,9 @@ impl Monitor {
             }
             interface::SPAWN => {
                 let text = self.take_text(domain, token);
-                let frame = self.family.prepare(domain, arguments[0])?;
+                let frame =
+                    self.family
+                        .prepare(domain, self.requests.spawns_of(domain), arguments[0])?;
                 let (physical, bytes) = frame.map_or((0, 0), |frame| (frame.physical, frame.bytes));
                 arguments = [physical, bytes, domain, 0, 0, job];
                 let frame = frame.map(|frame| frame.physical);

@@ -36,6 +36,9 @@ const PIT_NULL_COUNT: u8 = 1 << 6;
 const GOOD: u64 = 500;
 /// Otherwise the best of so many is taken.
 const TRIES: u32 = 3;
+/// Samples that may be spoilt before that: a busy host may stop a virtual machine for
+/// longer than a sample takes, many times in a row.
+const SPOILT_TRIES: u32 = 200;
 
 const IA32_APIC_BASE: u32 = 0x1b;
 const X2APIC_ENABLED: u64 = 1 << 10;
@@ -110,10 +113,24 @@ struct Sample<T = ()> {
     counted: T,
 }
 
-fn best_sample<T>(sample: impl Fn() -> Option<Sample<T>>) -> Option<Sample<T>> {
+/// Why there is no sample.
+enum NoSample {
+    /// What was to be measured is not there.
+    Absent,
+    /// Something came in between: the next may be good.
+    Spoilt,
+}
+
+fn best_sample<T>(sample: impl Fn() -> Result<Sample<T>, NoSample>) -> Option<Sample<T>> {
     let mut best: Option<Sample<T>> = None;
-    for _ in 0..TRIES {
-        let new = sample()?;
+    let mut tries = 0;
+    for _ in 0..SPOILT_TRIES {
+        let new = match sample() {
+            Ok(new) => new,
+            Err(NoSample::Absent) => return None,
+            Err(NoSample::Spoilt) => continue,
+        };
+        tries += 1;
         if best
             .as_ref()
             .is_none_or(|best| new.uncertain < best.uncertain)
@@ -122,7 +139,7 @@ fn best_sample<T>(sample: impl Fn() -> Option<Sample<T>>) -> Option<Sample<T>> {
         }
         if best
             .as_ref()
-            .is_some_and(|best| best.uncertain < best.ticks / GOOD)
+            .is_some_and(|best| tries == TRIES || best.uncertain < best.ticks / GOOD)
         {
             break;
         }
@@ -130,8 +147,8 @@ fn best_sample<T>(sample: impl Fn() -> Option<Sample<T>>) -> Option<Sample<T>> {
     best
 }
 
-/// Lets the PIT count down once; `None` where there is none.
-fn pit_sample() -> Option<Sample> {
+/// Lets the PIT count down once.
+fn pit_sample() -> Result<Sample, NoSample> {
     let [low, high] = PIT_TICKS.to_le_bytes();
     // SAFETY: nobody else uses the PIT, and its interrupt is masked.
     unsafe {
@@ -146,16 +163,17 @@ fn pit_sample() -> Option<Sample> {
             let status = inb(PIT_CHANNEL_0);
             let now = time_stamp();
             if status & !(PIT_OUTPUT | PIT_NULL_COUNT) != PIT_COUNT_ONCE {
-                return None;
+                return Err(NoSample::Absent);
             }
             if status & PIT_OUTPUT != 0 {
-                let longest = now.checked_sub(before_start)?;
-                // Over at the very first look: that was no 10 ms.
+                let longest = now.checked_sub(before_start).ok_or(NoSample::Spoilt)?;
+                // Over at the very first look: nothing tells how long ago.
                 let shortest = before_end
                     .checked_sub(after_start)
-                    .filter(|&ticks| ticks > 0)?;
+                    .filter(|&ticks| ticks > 0)
+                    .ok_or(NoSample::Spoilt)?;
                 let ticks = shortest + (longest - shortest) / 2;
-                return Some(Sample {
+                return Ok(Sample {
                     ticks,
                     uncertain: longest - shortest,
                     counted: (),
@@ -164,7 +182,7 @@ fn pit_sample() -> Option<Sample> {
             before_end = now;
         }
     }
-    None
+    Err(NoSample::Absent)
 }
 
 /// The local APIC of this core, in the mode it was found in.
@@ -232,11 +250,16 @@ impl LocalApic {
             // No `pause` here: with many emulated cores each one visits all of them.
             while time_stamp().wrapping_sub(start.0) < tsc_hz / 100 {}
             let end = self.bracketed();
-            let longest = end.2.checked_sub(start.0)?;
-            let shortest = end.0.checked_sub(start.2)?;
-            let counted = start.1.checked_sub(end.1).filter(|&counted| counted > 0)?;
+            let longest = end.2.checked_sub(start.0).ok_or(NoSample::Spoilt)?;
+            let shortest = end.0.checked_sub(start.2).ok_or(NoSample::Spoilt)?;
+            // One that stands still has run out, or does not run at all.
+            let counted = start
+                .1
+                .checked_sub(end.1)
+                .filter(|&counted| counted > 0)
+                .ok_or(NoSample::Spoilt)?;
             let ticks = shortest + (longest - shortest) / 2;
-            Some(Sample {
+            Ok(Sample {
                 ticks,
                 uncertain: longest - shortest,
                 counted,

@@ -35,7 +35,7 @@ const SHAPES: [(i64, i64); 18] = [
 
 /// Programs that test the system from within: cores, sockets, command, and the line that
 /// they end with when all is well.
-const PROGRAMS: [(i64, i64, &str, &str); 14] = [
+const PROGRAMS: [(i64, i64, &str, &str); 17] = [
     (1, 1, "isolation", "isolation: passed"),
     (13, 3, "isolation", "isolation: passed"),
     (64, 1, "isolation", "isolation: passed"),
@@ -47,6 +47,9 @@ const PROGRAMS: [(i64, i64, &str, &str); 14] = [
     (5, 1, "spawn-test", "spawn-test: passed"),
     (2, 1, "spawn-test --spawns 10000", "spawn-test: passed"),
     (2, 1, "float-test", "float-test: passed"),
+    (1, 1, "hostile-test", "hostile-test: passed"),
+    (3, 1, "hostile-test", "hostile-test: passed"),
+    (8, 2, "hostile-test", "hostile-test: passed"),
     (1, 1, "scheduler-test", "scheduler-test: passed"),
     (3, 1, "scheduler-test", "scheduler-test: passed"),
     (2, 1, "fuzz --calls 50000 --seed 7", "fuzz: passed"),
