@@ -5,6 +5,7 @@
 //! | [`arguments`] | options and their errors                                             |
 //! | [`crew`]      | copies of a program on other cores, each with a channel for orders    |
 //! | [`figures`]   | how times of this run are obtained, and their unit                   |
+//! | [`mappings`]  | what the kernels of cores have mapped                                |
 //! | [`pattern`]   | contents of test messages                                            |
 //! | [`table`]     | a matrix of pairs of cores as text                                   |
 #![no_std]

@@ -2,6 +2,7 @@
 
 use crate::arch::entry::Registers;
 use crate::arch::float::AREA_OFFSET;
+use abi::exception::Detail;
 use abi::limits::DOORBELL_SLOTS;
 use abi::syscall::DISPATCHER_BYTES;
 
@@ -15,18 +16,7 @@ pub enum State {
     /// Ended itself with this status.
     Exited(i32),
     /// Met an exception.
-    Faulted(Fault),
-}
-
-/// An exception of a dispatcher.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Exception vector.
-    pub vector: u64,
-    /// Error code, 0 where the exception has none.
-    pub error: u64,
-    /// The address that a page fault complained of.
-    pub address: u64,
+    Faulted(Detail),
 }
 
 /// The right to ring: a vector of a core. The default rings nobody.

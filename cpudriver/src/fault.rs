@@ -6,36 +6,12 @@ use crate::arch::{apic::LocalApic, cpu};
 use crate::dispatcher::State;
 use crate::kernel::{record, set_state};
 use crate::log;
+use abi::exception::{self, Detail};
 use abi::layout::{KERNEL_STACK_BYTES, KERNEL_STACK_COUNT, KERNEL_SYMBOLS, kernel_stack_top};
 use abi::record::state;
+use abi::symbols;
 use core::fmt::{self, Display};
 use core::sync::atomic::{AtomicBool, Ordering};
-
-/// Names of the exceptions.
-const NAMES: [&str; 22] = [
-    "divide error",
-    "debug trap",
-    "non-maskable interrupt",
-    "breakpoint",
-    "overflow",
-    "bound range exceeded",
-    "invalid opcode",
-    "device not available",
-    "double fault",
-    "coprocessor segment overrun",
-    "invalid task state",
-    "segment not present",
-    "stack segment fault",
-    "general protection fault",
-    "page fault",
-    "reserved",
-    "floating-point error",
-    "alignment check",
-    "machine check",
-    "vector floating-point error",
-    "virtualization exception",
-    "control protection exception",
-];
 
 /// Most frames of a backtrace.
 const MAX_FRAMES: usize = 16;
@@ -56,14 +32,6 @@ pub fn try_debug_exit(value: u8) {
     }
 }
 
-/// Name of an exception vector.
-pub fn name(vector: u64) -> &'static str {
-    NAMES
-        .get(vector as usize)
-        .copied()
-        .unwrap_or("reserved exception")
-}
-
 /// An address with the name of the function it lies in.
 struct Symbol(u64);
 
@@ -75,18 +43,9 @@ impl Display for Symbol {
             core::slice::from_raw_parts(KERNEL_SYMBOLS as *const u8, bytes)
         };
         let text = core::str::from_utf8(text).unwrap_or("");
-        let below = text
-            .lines()
-            .filter_map(|line| {
-                let (address, name) = line.split_once(' ')?;
-                Some((u64::from_str_radix(address, 16).ok()?, name))
-            })
-            // The table is the monitor's too, in the other half of the address space.
-            .filter(|(address, _)| *address <= self.0 && (address ^ self.0) >> 63 == 0)
-            .max_by_key(|(address, _)| *address);
-        match below {
-            Some((address, name)) => {
-                write!(formatter, "{:#018x} {name}+{:#x}", self.0, self.0 - address)
+        match symbols::find(text, self.0) {
+            Some((start, name)) => {
+                write!(formatter, "{:#018x} {name}+{:#x}", self.0, self.0 - start)
             }
             None => write!(formatter, "{:#018x}", self.0),
         }
@@ -149,40 +108,17 @@ fn log_registers(registers: &Registers) {
     log!("  rip {} rflags {:#x}", Symbol(r.rip), r.rflags);
 }
 
-/// What a page fault tried, in words.
-struct Attempt(u64);
-
-impl Display for Attempt {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match (self.0 & 2 != 0, self.0 & 16 != 0) {
-            (true, _) => "writing to",
-            (_, true) => "executing",
-            _ => "reading from",
-        };
-        let why = if self.0 & 1 == 0 {
-            "not mapped"
-        } else {
-            "not allowed"
-        };
-        write!(formatter, "{what} an address that is {why}")
-    }
-}
-
 /// An exception in ring 0.
 pub fn kernel_exception(frame: &Frame) -> ! {
-    if frame.vector == 14 {
-        log!(
-            "PANIC: page fault in the CPU driver, {}: {:#018x}",
-            Attempt(frame.error),
-            cpu::fault_address()
-        );
-    } else {
-        log!(
-            "PANIC: {} in the CPU driver, error code {:#x}",
-            name(frame.vector),
-            frame.error
-        );
-    }
+    let detail = Detail {
+        vector: frame.vector,
+        error: frame.error,
+        address: cpu::fault_address(),
+    };
+    log!(
+        "PANIC: {} in the CPU driver, {detail}",
+        exception::name(frame.vector)
+    );
     log_registers(&frame.registers());
     backtrace(frame.rbp);
     lose_core()
@@ -191,18 +127,10 @@ pub fn kernel_exception(frame: &Frame) -> ! {
 /// The monitor ended: without it, the core has no part in the system.
 pub fn monitor_ended(state: State, registers: &Registers) -> ! {
     match state {
-        State::Faulted(fault) if fault.vector == 14 => {
+        State::Faulted(detail) => {
             log!(
-                "PANIC: page fault in the monitor, {}: {:#018x}",
-                Attempt(fault.error),
-                fault.address
-            );
-        }
-        State::Faulted(fault) => {
-            log!(
-                "PANIC: {} in the monitor, error code {:#x}",
-                name(fault.vector),
-                fault.error
+                "PANIC: {} in the monitor, {detail}",
+                exception::name(detail.vector)
             );
         }
         State::Exited(status) => log!("PANIC: the monitor exited with status {status}"),

@@ -5,11 +5,12 @@ use crate::arch::entry::{CURRENT, Frame, Registers, resume_user, wait_for_interr
 use crate::arch::memory::PrivateRam;
 use crate::arch::{cpu, descriptors, float};
 use crate::clock::Clock;
-use crate::dispatcher::{Dispatcher, Fault, State};
+use crate::dispatcher::{Dispatcher, State};
 use crate::fault;
 use crate::local::Local;
 use crate::scheduler::{Scheduler, Wake};
 use crate::system_calls::{self, Arguments};
+use abi::exception::{Detail, PAGE_FAULT};
 use abi::layout::{DIRECT_MAP, KERNEL_RECORD};
 use abi::limits::MAX_DISPATCHERS;
 use abi::machine::Machine;
@@ -416,10 +417,10 @@ impl Kernel {
             self.begin_float();
             return self.next();
         }
-        let fault = Fault {
+        let fault = Detail {
             vector: frame.vector,
             error: frame.error,
-            address: if frame.vector == 14 {
+            address: if frame.vector == PAGE_FAULT {
                 cpu::fault_address()
             } else {
                 0

@@ -11,14 +11,18 @@
 //! | [`record`]  | the page at the start of each core's RAM that tells who lives there      |
 //! | [`syscall`] | system calls: numbers, arguments, results, errors                        |
 //! | [`startup`] | what a domain finds when it starts                                       |
+//! | [`exception`] | the processor's exceptions in words                                     |
+//! | [`symbols`] | symbol tables                                                             |
 //! | [`command_line`] | the words that the host tool passes to the system                    |
 #![no_std]
 #![forbid(unsafe_code)]
 
 pub mod command_line;
+pub mod exception;
 pub mod layout;
 pub mod limits;
 pub mod machine;
 pub mod record;
 pub mod startup;
+pub mod symbols;
 pub mod syscall;

@@ -1,8 +1,9 @@
 //! Tests that need no guest: unit and property tests, lints, documentation, model checks.
 
 use crate::harness::{Outcome, Pass, Test, last_lines, run_command};
+use crate::install::runs;
 use crate::project::{GUEST_TARGET, Project};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 /// Longest that one of these commands may take, a first build included.
@@ -137,7 +138,7 @@ fn counted(output: &str) -> String {
 
 /// Sees to it that Miri is there, or says why it cannot be.
 fn need_miri() -> Result<(), String> {
-    let has = || succeeds(&["run", "nightly", "cargo", "miri", "--version"]);
+    let has = || rustup(&["run", "nightly", "cargo", "miri", "--version"]);
     if has() {
         return Ok(());
     }
@@ -153,8 +154,8 @@ fn need_miri() -> Result<(), String> {
         "rust-src",
     ];
     // A nightly that is there already keeps its date: only the components are added.
-    let installed = if succeeds(&["run", "nightly", "rustc", "--version"]) {
-        succeeds(&[
+    let installed = if rustup(&["run", "nightly", "rustc", "--version"]) {
+        rustup(&[
             "component",
             "add",
             "--toolchain",
@@ -163,7 +164,7 @@ fn need_miri() -> Result<(), String> {
             "rust-src",
         ])
     } else {
-        succeeds(&install)
+        rustup(&install)
     };
     if installed && has() {
         return Ok(());
@@ -174,14 +175,8 @@ fn need_miri() -> Result<(), String> {
     ))
 }
 
-fn succeeds(words: &[&str]) -> bool {
-    Command::new("rustup")
-        .args(words)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+fn rustup(words: &[&str]) -> bool {
+    runs(&mut Command::new("rustup"), words)
 }
 
 #[cfg(test)]

@@ -91,7 +91,8 @@ fn parse_version(text: &str) -> String {
         .to_owned()
 }
 
-fn runs(command: &mut Command, arguments: &[&str]) -> bool {
+/// Whether a command ends well; nobody sees what it says.
+pub fn runs(command: &mut Command, arguments: &[&str]) -> bool {
     command
         .args(arguments)
         .stdin(Stdio::null())
