@@ -9,6 +9,7 @@
 //! | [`limits`]  | every limit of the system                                                |
 //! | [`machine`] | what the first CPU driver found: cores, RAM, and which core owns which    |
 //! | [`record`]  | the page at the start of each core's RAM that tells who lives there      |
+//! | [`capability`] | kinds of capability, rights, what a domain starts with                |
 //! | [`syscall`] | system calls: numbers, arguments, results, errors                        |
 //! | [`startup`] | what a domain finds when it starts                                       |
 //! | [`exception`] | the processor's exceptions in words                                     |
@@ -17,6 +18,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod capability;
 pub mod command_line;
 pub mod exception;
 pub mod layout;

@@ -18,11 +18,14 @@ pub const ARGUMENT_BYTES: usize = 1024;
 /// Bytes of a domain's name as reports show it.
 pub const NAME_BYTES: usize = 32;
 
+/// Bytes of a dispatcher's name.
+pub const DISPATCHER_NAME_BYTES: usize = 16;
+
 /// Bytes of the log ring of each CPU driver.
 pub const LOG_BYTES: usize = 16 * 1024;
 
-/// Doorbells that one domain may hold.
-pub const DOORBELL_SLOTS: usize = 512;
+/// Endpoints that one dispatcher receives on.
+pub const MAX_ENDPOINTS: usize = 32;
 
 /// Dispatchers that one core carries.
 pub const MAX_DISPATCHERS: usize = 64;

@@ -5,7 +5,7 @@
 //! each multiple of 2 MiB, and from there the log ring. So the last words of a core that
 //! faulted need no working console.
 
-use crate::limits::{LOG_BYTES, NAME_BYTES};
+use crate::limits::{DISPATCHER_NAME_BYTES, LOG_BYTES};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// First word of every record: "ATOLLCPU" as it lies in memory.
@@ -77,13 +77,19 @@ pub struct CoreRecord {
     pub started_tsc: u64,
     /// Where the machine description lies, in private RAM.
     pub machine: u64,
-    /// Page that the CPU driver keeps the monitor's dispatcher in.
+    /// What the CPU driver keeps the monitor's dispatcher in.
     pub monitor_dispatcher: u64,
+    /// What it keeps the monitor's root CNode and its task CNode in, a page each.
+    pub monitor_cnodes: u64,
+    /// For each page of private RAM one `u32`: how often it became a page table or ceased to
+    /// be one.
+    pub table_lives: u64,
     /// System calls, context switches, interrupts, doorbells sent and received, and
     /// nanoseconds spent idle since the start.
     pub counters: Counters,
-    /// Name of the dispatcher that ran last, UTF-8, filled up with zeros.
-    pub current: [u8; NAME_BYTES],
+    /// Where the name of the dispatcher that ran last lies: [`DISPATCHER_NAME_BYTES`], UTF-8,
+    /// filled up with zeros. 0: none ran yet.
+    pub current_name: u64,
 }
 
 /// What a CPU driver counts.

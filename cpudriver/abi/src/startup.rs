@@ -45,8 +45,6 @@ pub struct Startup {
     pub vector: u32,
     /// Keeps what follows aligned.
     pub reserved: u32,
-    /// In a monitor, physical: its PML4; else 0.
-    pub page_table: u64,
     /// In a monitor, physical: the first byte of private RAM that nothing uses; else 0.
     pub free: u64,
     /// The frame that the domain's parent shares with it; 0 where there is none.
@@ -81,6 +79,3 @@ impl Startup {
         (0..crate::limits::MAX_CORES).filter(|core| self.cores[core / 64] >> (core % 64) & 1 != 0)
     }
 }
-
-/// In every domain but a monitor, doorbell slot 0 wakes the monitor of its own core.
-pub const MONITOR_DOORBELL: u64 = 0;

@@ -1,30 +1,7 @@
 //! A capability: a kind, a range, rights, a badge.
 
-use crate::kind::Kind;
+use abi::capability::{Kind, Rights};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
-
-/// What the holder of a capability may do. The database knows the meaning of
-/// [`Rights::REVOKE`] only; the rest it compares and hands on.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(transparent)]
-pub struct Rights(u8);
-
-bitflags::bitflags! {
-    impl Rights: u8 {
-        /// Read, or receive.
-        const READ = 1;
-        /// Write, or send.
-        const WRITE = 2;
-        /// Fetch instructions.
-        const EXECUTE = 4;
-        /// Send capabilities along.
-        const GRANT = 8;
-        /// Revoke: take from all others what is to the same object.
-        const REVOKE = 16;
-    }
-}
 
 /// What is special about a capability.
 #[derive(

@@ -1,6 +1,7 @@
 //! The database, and what puts capabilities into slots: insert, copy, mint, move.
 
-use crate::capability::{Capability, Marks, Rights};
+use crate::capability::{Capability, Marks};
+use abi::capability::Rights;
 use crate::error::Error;
 use crate::slot::{Link, SLOT_BYTES, SlotId, Slots};
 use crate::tree::{Key, Tree};
@@ -165,8 +166,8 @@ impl<S: Slots> Database<S> {
         match object.kind.slots(object.base, object.bytes) {
             None => true,
             Some((first, count)) => {
-                let last = SlotId(first.0 + (count - 1) * SLOT_BYTES);
-                self.tree.link(first).is_some() && self.tree.link(last).is_some()
+                let last = SlotId(first + (count - 1) * SLOT_BYTES);
+                self.tree.link(SlotId(first)).is_some() && self.tree.link(last).is_some()
             }
         }
     }

@@ -5,7 +5,6 @@
 //!
 //! | module         | what it is                                                        |
 //! |----------------|-------------------------------------------------------------------|
-//! | [`kind`]       | kinds of capability: sizes, and which is made from which          |
 //! | [`capability`] | a capability: a kind, a range, rights, a badge                    |
 //! | [`slot`]       | the 64 bytes that hold a capability and its links                 |
 //! | `tree`         | the balanced tree through all slots                               |
@@ -17,7 +16,7 @@
 //!
 //! # Objects, copies, badges
 //!
-//! Every resource is a number on one line ([`kind::Resource`]): bytes of physical memory,
+//! Every resource is a number on one line ([`Resource`]): bytes of physical memory,
 //! I/O ports, interrupt lines, vectors of cores. A capability covers a range of it. An
 //! *object* is the tuple (base, bytes, depth); all capabilities with the same tuple are to
 //! the same object and of the same kind. *Depth* is 0, but where an object was made of all
@@ -67,7 +66,6 @@
 pub mod capability;
 pub mod database;
 pub mod error;
-pub mod kind;
 pub mod query;
 pub mod removal;
 pub mod retype;
@@ -77,10 +75,10 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use capability::{Capability, Rights};
+pub use capability::Capability;
 pub use database::{Caller, Database};
 pub use error::Error;
-pub use kind::{Kind, Resource};
+pub use abi::capability::{Kind, Resource, Rights};
 pub use removal::{Deleted, Finalise, Progress};
 pub use retype::Retype;
 pub use slot::{SLOT_BYTES, Slot, SlotId, Slots};

@@ -13,10 +13,11 @@
 //! In a doomed container's capability the attachment holds its neighbours in that list and
 //! the detail the next slot to empty.
 
-use crate::capability::{Capability, Marks, Rights};
+use crate::capability::{Capability, Marks};
 use crate::database::{Caller, Database};
 use crate::error::Error;
 use crate::slot::{Link, SLOT_BYTES, SlotId, Slots};
+use abi::capability::Rights;
 
 /// What the CPU driver does when something goes. It cannot use the database meanwhile.
 pub trait Finalise {
@@ -207,7 +208,7 @@ impl<S: Slots> Database<S> {
     /// The slot that a container is doomed in.
     fn own_slot(&self, capability: &Capability) -> Option<Link> {
         let (first, _) = capability.kind.slots(capability.base, capability.bytes)?;
-        self.tree.link(first)
+        self.tree.link(SlotId(first))
     }
 
     /// Moves the last capability to a container into it, and into the list.
@@ -245,7 +246,7 @@ impl<S: Slots> Database<S> {
     ) -> Progress {
         let container = *self.tree.capability(own);
         let slots = container.kind.slots(container.base, container.bytes);
-        let (first, count) = slots.unwrap_or((SlotId(0), 0));
+        let (first, count) = slots.unwrap_or((0, 0));
         let mut index = container.attachment_detail;
         let progress = loop {
             if u64::from(index) >= count {
@@ -255,7 +256,7 @@ impl<S: Slots> Database<S> {
                 break Progress::More;
             }
             *budget -= 1;
-            let slot = SlotId(first.0 + u64::from(index) * SLOT_BYTES);
+            let slot = SlotId(first + u64::from(index) * SLOT_BYTES);
             let Ok(link) = self.occupied(slot) else {
                 index += 1;
                 continue;

@@ -1,9 +1,10 @@
 //! Retype: making objects out of a range.
 
-use crate::capability::{Capability, Marks, Rights};
+use crate::capability::{Capability, Marks};
+use abi::capability::Rights;
 use crate::database::{Caller, Database};
 use crate::error::Error;
-use crate::kind::Kind;
+use abi::capability::Kind;
 use crate::slot::{Link, SLOT_BYTES, SlotId, Slots};
 
 /// Most objects that one call makes.
@@ -58,7 +59,7 @@ impl<S: Slots> Database<S> {
             let mut object = first;
             object.base += index * what.bytes;
             if let Some((first, count)) = what.kind.slots(object.base, what.bytes) {
-                self.tree.slots.clear(first, count);
+                self.tree.slots.clear(SlotId(first), count);
             }
             let link = self.empty(nth(destination, index)?)?;
             self.tree.insert_after(position, link, object);

@@ -3,8 +3,7 @@
 use crate::capability::Capability;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-/// Bytes of a slot, and what its address is a multiple of.
-pub const SLOT_BYTES: u64 = 64;
+pub use abi::capability::SLOT_BYTES;
 
 /// Names a slot by its physical address; 0: none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,7 +4,7 @@ use super::model::{Model, is_slot_name};
 use super::structure::check;
 use super::{Event, Memory, ORIGIN, PRIVATE_BYTES, Recorder};
 use crate::capability::{Capability, Marks};
-use crate::kind::{ENDPOINT_BYTES, VECTORS};
+use abi::capability::{ENDPOINT_BYTES, VECTORS};
 use crate::{Caller, Database, Deleted, Error, Kind, Progress, Resource, Retype, Rights};
 use crate::{SLOT_BYTES, SlotId, Slots};
 use abi::layout::PAGE;
@@ -406,7 +406,7 @@ impl World {
                     .kind
                     .slots(container.base, container.bytes)
                     .unwrap();
-                self.database.slots_mut().forget(first, count);
+                self.database.slots_mut().forget(SlotId(first), count);
                 self.seen.emptied += 1;
             }
             self.seen.adopted += u64::from(matches!(event, Event::Adopted(..)));
@@ -449,7 +449,7 @@ impl World {
         if expected.is_ok() && self.model.objects.len() > objects {
             self.seen.inserted_between += 1;
             if let Some((first, count)) = new.kind.slots(new.base, new.bytes) {
-                self.database.slots_mut().clear(first, count);
+                self.database.slots_mut().clear(SlotId(first), count);
             }
         }
         assert_eq!(self.database.insert(destination, &new), expected, "{new:?}");
@@ -535,7 +535,7 @@ impl World {
             for doomed in &model.doomed {
                 if model.descends(*doomed, held.object) {
                     let object = &model.objects[*doomed];
-                    below.push(object.kind.slots(object.base, object.bytes).unwrap().0.0);
+                    below.push(object.kind.slots(object.base, object.bytes).unwrap().0);
                 }
             }
             below.sort_unstable();
@@ -573,7 +573,7 @@ impl World {
         for (index, object) in model.alive() {
             if object.base < end && number < object.base + object.bytes && number < end {
                 if model.doomed.contains(&index) {
-                    overlapping.push(object.kind.slots(object.base, object.bytes).unwrap().0.0);
+                    overlapping.push(object.kind.slots(object.base, object.bytes).unwrap().0);
                 }
                 let held = model.held.iter().filter(|(_, held)| held.object == index);
                 overlapping.extend(held.map(|(slot, _)| *slot));

@@ -35,7 +35,7 @@ impl Object {
     fn slots(&self) -> Vec<u64> {
         match self.kind.slots(self.base, self.bytes) {
             None => Vec::new(),
-            Some((first, count)) => (0..count).map(|i| first.0 + i * SLOT_BYTES).collect(),
+            Some((first, count)) => (0..count).map(|i| first + i * SLOT_BYTES).collect(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::structure::check;
 use super::{Event, Memory, ORIGIN, PRIVATE_BYTES, Recorder};
 use crate::capability::Marks;
-use crate::kind::{DISPATCHER_SLOTS, MAX_CNODE_SLOTS, VECTORS};
+use abi::capability::{DISPATCHER_SLOTS, MAX_CNODE_SLOTS, VECTORS};
 use crate::retype::MAX_OBJECTS;
 use crate::*;
 use abi::layout::PAGE;
@@ -244,7 +244,7 @@ fn retype_checks_kinds() {
         // The tests' memory wants to know what is a slot no more.
         let made = Capability::original(source, RAM_BASE, bytes);
         if let Some((first, count)) = made.kind.slots(made.base, made.bytes) {
-            database.slots_mut().forget(first, count);
+            database.slots_mut().forget(SlotId(first), count);
         }
     }
     for source in [RAM, FAR, DEVICE, PORTS, CORES] {

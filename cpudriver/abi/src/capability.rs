@@ -1,10 +1,118 @@
-//! Kinds of capability: what range each may cover, and which is made from which.
+//! Capabilities: kinds, rights, and how a domain names the ones that it holds.
+//!
+//! A domain holds capabilities in the slots of CNodes. Its *root CNode* holds capabilities to
+//! further CNodes, and an address names a slot in two steps: which slot of the root CNode, and
+//! which slot of the CNode that is found there ([`Address`]). The first slot of every CNode is
+//! the CPU driver's own, so index 0 names nothing in either step.
+//!
+//! # What a domain starts with
+//!
+//! ```text
+//!  root CNode            task CNode
+//!    1 root CNode itself   1 dispatcher       its own: read and write registers, …
+//!    2 task CNode ───────► 2 address space    its own root page table
+//!    3 memory CNode        3 monitor doorbell wakes the monitor
+//!    4 … its own to use    4 own doorbell     wakes this domain
+//!                          5 gift             what its parent gave along; may be empty
+//!                         16 … its own to use
+//!  memory CNode: the frames of image, stack and heap and the page tables, from slot 1 on
+//! ```
+//!
+//! A monitor starts with the same root and task CNode, and in the latter with what [`monitor`]
+//! lists instead.
 
-use crate::slot::{SLOT_BYTES, SlotId};
-use abi::layout::PAGE;
-use abi::syscall::DISPATCHER_BYTES;
+use crate::layout::PAGE;
+use crate::syscall::DISPATCHER_BYTES;
 use core::ops::Range;
-use zerocopy::{FromZeros, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
+
+/// Names a slot: index into the root CNode above, index into the CNode found there in the lowest
+/// [`INDEX_BITS`] bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Address(pub u64);
+
+/// Bits of an index into a CNode.
+pub const INDEX_BITS: u32 = 12;
+
+impl Address {
+    /// Slot `index` of the CNode in slot `cnode` of the root CNode.
+    pub const fn new(cnode: u64, index: u64) -> Self {
+        Self(cnode << INDEX_BITS | index)
+    }
+
+    /// The slot so many further on in the same CNode.
+    #[must_use]
+    pub const fn plus(self, slots: u64) -> Self {
+        Self(self.0 + slots)
+    }
+}
+
+/// In the root CNode: the root CNode itself.
+pub const ROOT_CNODE: Address = Address::new(1, 1);
+/// In the root CNode: the task CNode.
+pub const TASK_CNODE: Address = Address::new(1, 2);
+/// In the root CNode: the memory CNode; not in a monitor.
+pub const MEMORY_CNODE: Address = Address::new(1, 3);
+/// First slot of the root CNode that is the domain's to use.
+pub const FIRST_FREE_CNODE: u64 = 4;
+
+/// Its own dispatcher.
+pub const OWN_DISPATCHER: Address = Address::new(2, 1);
+/// Its own address space: the root page table.
+pub const OWN_SPACE: Address = Address::new(2, 2);
+/// The doorbell that wakes the monitor.
+pub const MONITOR_DOORBELL: Address = Address::new(2, 3);
+/// The doorbell that wakes this domain.
+pub const OWN_DOORBELL: Address = Address::new(2, 4);
+/// The capability that its parent gave along.
+pub const GIFT: Address = Address::new(2, 5);
+/// First slot of the task CNode that is the domain's to use.
+pub const FIRST_FREE_SLOT: u64 = 16;
+
+/// Slots of a domain's and a monitor's root CNode, and of its task CNode: a page each.
+pub const FIRST_CNODE_SLOTS: u64 = PAGE / SLOT_BYTES;
+
+/// What a monitor finds in its task CNode beside dispatcher and address space.
+pub mod monitor {
+    use super::Address;
+
+    /// All cores of the machine: their vectors, the right to start them, and, since this
+    /// core is among them, the authority over its CPU driver.
+    pub const CORES: Address = Address::new(2, 3);
+    /// Private RAM that nothing uses yet; `free` in the startup page tells where it begins.
+    pub const PRIVATE_RAM: Address = Address::new(2, 4);
+    /// The bundle of programs: a frame to read and execute.
+    pub const BUNDLE: Address = Address::new(2, 5);
+    /// On core 0: the ports of the first serial port.
+    pub const SERIAL: Address = Address::new(2, 6);
+    /// On core 0: all interrupt lines.
+    pub const LINES: Address = Address::new(2, 7);
+}
+
+/// Bytes of a slot, and what its physical address is a multiple of.
+pub const SLOT_BYTES: u64 = 64;
+
+/// What the holder of a capability may do.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(transparent)]
+pub struct Rights(u8);
+
+bitflags::bitflags! {
+    impl Rights: u8 {
+        /// Read, or receive.
+        const READ = 1;
+        /// Write, or send.
+        const WRITE = 2;
+        /// Fetch instructions.
+        const EXECUTE = 4;
+        /// Send capabilities along.
+        const GRANT = 8;
+        /// Revoke: take from all others what is to the same object.
+        const REVOKE = 16;
+    }
+}
 
 /// Bytes of an endpoint object.
 pub const ENDPOINT_BYTES: u64 = 64;
@@ -205,13 +313,13 @@ impl Kind {
         )
     }
 
-    /// The slots in an object of this kind: the first, which is the database's own, and
-    /// how many; `None` where the kind has none.
-    pub const fn slots(self, base: u64, bytes: u64) -> Option<(SlotId, u64)> {
+    /// The slots in an object of this kind: the physical address of the first, which is the
+    /// CPU driver's own, and how many; `None` where the kind has none.
+    pub const fn slots(self, base: u64, bytes: u64) -> Option<(u64, u64)> {
         match self {
-            Self::CNode => Some((SlotId(base), bytes / SLOT_BYTES)),
+            Self::CNode => Some((base, bytes / SLOT_BYTES)),
             Self::Dispatcher => Some((
-                SlotId(base + bytes - DISPATCHER_SLOTS * SLOT_BYTES),
+                base + bytes - DISPATCHER_SLOTS * SLOT_BYTES,
                 DISPATCHER_SLOTS,
             )),
             _ => None,
