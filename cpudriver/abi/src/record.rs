@@ -5,7 +5,7 @@
 //! each multiple of 2 MiB, and from there the log ring. So the last words of a core that
 //! faulted need no working console.
 
-use crate::limits::{DISPATCHER_NAME_BYTES, LOG_BYTES};
+use crate::limits::LOG_BYTES;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// First word of every record: "ATOLLCPU" as it lies in memory.
@@ -87,7 +87,7 @@ pub struct CoreRecord {
     /// System calls, context switches, interrupts, doorbells sent and received, and
     /// nanoseconds spent idle since the start.
     pub counters: Counters,
-    /// Where the name of the dispatcher that ran last lies: [`DISPATCHER_NAME_BYTES`], UTF-8,
+    /// Where the name of the dispatcher that ran last lies: [`crate::limits::DISPATCHER_NAME_BYTES`], UTF-8,
     /// filled up with zeros. 0: none ran yet.
     pub current_name: u64,
 }
