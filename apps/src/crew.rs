@@ -13,6 +13,7 @@
 use alloc::format;
 use alloc::vec::Vec;
 use core::fmt;
+use rt::capability::Address;
 use rt::connection::{Connection, Ended};
 use rt::frame::Frame;
 use rt::interface::Error;
@@ -107,12 +108,12 @@ impl Crew {
         let mut workers = Vec::with_capacity(started.len());
         for (index, (core, domain)) in started.iter().copied().enumerate() {
             match monitor::doorbell(domain) {
-                Ok(slot) => workers.push(Worker {
+                Ok(doorbell) => workers.push(Worker {
                     core,
                     domain,
                     orders: connect(
                         frame.channel(order_offset(common_bytes, index), ORDER_SLOTS, Side::A),
-                        Some(slot),
+                        Some(doorbell),
                         core,
                     ),
                 }),
@@ -188,7 +189,7 @@ impl Crew {
 }
 
 /// A connection with a domain on a core, which may be this one.
-pub fn connect(channel: Channel, doorbell: Option<u64>, core: usize) -> Connection {
+pub fn connect(channel: Channel, doorbell: Option<Address>, core: usize) -> Connection {
     if core == rt::startup().core as usize {
         Connection::on_this_core(channel, doorbell)
     } else {

@@ -3,7 +3,7 @@
 
 use crate::arch::entry::{Frame, Registers};
 use crate::arch::{apic::LocalApic, cpu};
-use crate::dispatcher::State;
+use crate::dispatcher::{Dispatcher, State};
 use crate::kernel::{record, set_state};
 use crate::log;
 use abi::exception::{self, Detail};
@@ -125,18 +125,17 @@ pub fn kernel_exception(frame: &Frame) -> ! {
 }
 
 /// The monitor ended: without it, the core has no part in the system.
-pub fn monitor_ended(state: State, registers: &Registers) -> ! {
-    match state {
-        State::Faulted(detail) => {
-            log!(
-                "PANIC: {} in the monitor, {detail}",
-                exception::name(detail.vector)
-            );
-        }
-        State::Exited(status) => log!("PANIC: the monitor exited with status {status}"),
-        State::Runnable | State::Waiting(_) => log!("PANIC: the monitor was stopped"),
+pub fn monitor_ended(monitor: &Dispatcher) -> ! {
+    let Dispatcher { fault, status, .. } = monitor;
+    if monitor.state == State::Faulted {
+        log!(
+            "PANIC: {} in the monitor, {fault}",
+            exception::name(fault.vector)
+        );
+    } else {
+        log!("PANIC: the monitor exited with status {status}");
     }
-    log_registers(registers);
+    log_registers(&monitor.registers);
     lose_core()
 }
 

@@ -10,9 +10,12 @@
 //! | `early`          | core 0 until it is in its own memory                            |
 //! | `discover`       | cores, RAM, devices: what the boot loader, ACPI and CPUID tell  |
 //! | `arch`           | processor: tables, entries and exits, local APIC, trampoline    |
-//! | `kernel`         | the state of a CPU driver, and who runs next                    |
+//! | `kernel`         | the state of a CPU driver: capabilities, and the processor       |
+//! | `processor`      | dispatchers: who runs next, and until when                      |
 //! | `scheduler`      | the policy by which it decides                                  |
 //! | `dispatcher`     | what is scheduled                                               |
+//! | `lrpc`           | calls from one dispatcher to another                            |
+//! | `finalise`       | what goes with a capability                                     |
 //! | `system_calls`   | what ring 3 may ask for                                         |
 //! | `clock`          | nanoseconds since the start                                     |
 //! | `fault`          | reports of what went wrong in ring 0                            |
@@ -29,9 +32,12 @@ mod discover;
 mod dispatcher;
 mod early;
 mod fault;
+mod finalise;
 mod kernel;
 mod local;
 mod log;
+mod lrpc;
+mod processor;
 mod scheduler;
 mod system_calls;
 
@@ -49,24 +55,36 @@ extern "C" fn main() -> ! {
     early::note_own_memory();
     let kernel = Kernel::initialise(); // descriptor tables, local APIC, clock
     kernel.create_monitor(); // the loader put its image beside ours
-    kernel.start() // and from here on, somebody calls or interrupts
+    kernel.run() // and from here on, somebody calls or interrupts
 }
 
-/// A dispatcher called.
-extern "C" fn system_call(
-    a: u64,
-    b: u64,
-    c: u64,
-    d: u64,
-    e: u64,
-    f: u64,
-    number: u64,
-) -> *const Registers {
+/// A dispatcher called. Its results are left for the way out; true where somebody else may
+/// have to run.
+extern "C" fn system_call(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, number: u64) -> bool {
     // SAFETY: an entry into ring 0, and the only reference.
     let Some(kernel) = (unsafe { kernel::kernel() }) else {
         arch::cpu::halt();
     };
     kernel.system_call(number, [a, b, c, d, e, f])
+}
+
+/// Who goes on after a system call that may have changed that.
+extern "C" fn choose() -> *const Registers {
+    // SAFETY: the function above returned before, and its reference ended with it.
+    let Some(kernel) = (unsafe { kernel::kernel() }) else {
+        arch::cpu::halt();
+    };
+    kernel.next()
+}
+
+/// Nobody wanted to run, and something is left to do: a piece of it, and who runs now.
+extern "C" fn work() -> *const Registers {
+    // SAFETY: comes from where ring 0 idles, which holds no reference.
+    let Some(kernel) = (unsafe { kernel::kernel() }) else {
+        arch::cpu::halt();
+    };
+    kernel.clean();
+    kernel.next()
 }
 
 /// Something interrupted: a device, the timer, another core, or an exception.
@@ -81,7 +99,7 @@ extern "C" fn interrupt(frame: &Frame) -> *const Registers {
         arch::cpu::halt();
     };
     if frame.interrupted_user() {
-        kernel.save(frame);
+        kernel.processor.save(frame);
     }
     if matches!(frame.vector, 2 | 8 | 18) {
         fault::kernel_exception(frame); // not the fault of whoever ran

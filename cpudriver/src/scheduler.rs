@@ -56,8 +56,6 @@ pub struct Scheduler<const N: usize> {
     ready: ArrayVec<Entry, N>,
     /// Of each handle, unless it runs.
     slices: [Slice; N],
-    /// Since [`Self::take_changed`] was asked last.
-    changed: bool,
 }
 
 impl<const N: usize> Scheduler<N> {
@@ -67,7 +65,6 @@ impl<const N: usize> Scheduler<N> {
             running: None,
             ready: ArrayVec::new_const(),
             slices: [FRESH; N],
-            changed: true,
         }
     }
 
@@ -80,12 +77,12 @@ impl<const N: usize> Scheduler<N> {
 
     /// Takes one out that ends.
     pub fn remove(&mut self, handle: usize) {
-        self.changed = true;
         self.ready
             .retain(|entry| usize::from(entry.handle) != handle);
         if self.running() == Some(handle) {
             self.running = None;
         }
+        self.slices[handle] = FRESH; // of whoever has the handle next
     }
 
     /// The one that blocked is ready again. It must be neither ready nor running.
@@ -120,7 +117,6 @@ impl<const N: usize> Scheduler<N> {
 
     /// The one that runs waits for something.
     pub fn block(&mut self, now_ns: u64) {
-        self.changed = true;
         if let Some(running) = self.running.take() {
             let Entry { handle, priority } = running.entry;
             self.slices[usize::from(handle)] = if self.competes_with(priority) {
@@ -143,7 +139,6 @@ impl<const N: usize> Scheduler<N> {
 
     /// The timer struck: ends the slice of the one that runs, if it is over.
     pub fn tick(&mut self, now_ns: u64) {
-        self.changed = true;
         if self.running.is_some_and(|one| one.slice_end <= now_ns) {
             self.give_way();
         }
@@ -159,7 +154,6 @@ impl<const N: usize> Scheduler<N> {
         while self.running.is_none() {
             let entry = *self.ready.first()?;
             self.ready.remove(0);
-            self.changed = true;
             let slice_end = match self.slices[usize::from(entry.handle)] {
                 Slice::Left(ns) => now_ns + ns,
                 Slice::Until(end) => end,
@@ -178,12 +172,6 @@ impl<const N: usize> Scheduler<N> {
         let running = self.running?;
         self.competes_with(running.entry.priority)
             .then_some(running.slice_end)
-    }
-
-    /// Whether anything changed since the last time: somebody was added, woken or taken
-    /// out, blocked, or got the core; or the timer struck.
-    pub fn take_changed(&mut self) -> bool {
-        core::mem::take(&mut self.changed)
     }
 
     /// Whether one that runs at `priority` must share the core: somebody ready is its
@@ -216,7 +204,6 @@ impl<const N: usize> Scheduler<N> {
 
     fn insert(&mut self, at: usize, entry: Entry) {
         debug_assert!(self.ready.iter().all(|other| other.handle != entry.handle));
-        self.changed = true;
         self.ready.insert(at, entry);
     }
 }

@@ -1,14 +1,13 @@
 //! Starts a core.
 //!
 //! The core's region belongs to nobody yet. This monitor maps the first part of it, has the
-//! loader lay out CPU driver, page tables and monitor there, unmaps it for good, and sends
+//! loader lay out CPU driver, page tables and monitor there, gives it away for good, and sends
 //! the core through the trampoline into it. From then on the region is that core's alone.
 
 use crate::bundle;
 use loader::image::{self, ImageError, Parts};
-use rt::authority::{self, Pool, Ram, Window};
+use rt::authority::{self, Store};
 use rt::clock;
-use rt::system_call;
 
 /// Between INIT and the first start-up interrupt: what processors' manuals ask for.
 const INIT_NS: u64 = 10_000_000;
@@ -26,8 +25,8 @@ pub enum BootError {
     Image(ImageError),
     /// Its region was given away before, or is no such core's.
     NoRegion,
-    /// The CPU driver refused.
-    Refused(system_call::Error),
+    /// It takes capabilities that this monitor cannot have.
+    Refused(authority::Error),
 }
 
 impl core::fmt::Display for BootError {
@@ -38,19 +37,24 @@ impl core::fmt::Display for BootError {
             }
             Self::Image(error) => write!(formatter, "{error}"),
             Self::NoRegion => formatter.write_str("its memory was given away before"),
-            Self::Refused(error) => write!(formatter, "the CPU driver refused: {error:?}"),
+            Self::Refused(authority::Error::NoMemory) => {
+                formatter.write_str("this core has too little memory left")
+            }
+            Self::Refused(authority::Error::Refused(error)) => {
+                write!(formatter, "the CPU driver refused: {error:?}")
+            }
         }
     }
 }
 
-impl From<system_call::Error> for BootError {
-    fn from(error: system_call::Error) -> Self {
+impl From<authority::Error> for BootError {
+    fn from(error: authority::Error) -> Self {
         Self::Refused(error)
     }
 }
 
 /// Starts a core; its monitor reports when it runs.
-pub fn boot(pool: &mut Pool, window: &mut Window, core: usize) -> Result<(), BootError> {
+pub fn boot(store: &mut Store, core: usize) -> Result<(), BootError> {
     let file = |name| bundle::file(name).ok_or(BootError::NoFile(name));
     let machine = authority::machine();
     let parts = Parts {
@@ -62,11 +66,11 @@ pub fn boot(pool: &mut Pool, window: &mut Window, core: usize) -> Result<(), Boo
         symbols: [file("cpudriver.sym")?, file("monitor.sym")?],
     };
     let bytes = image::needed_bytes(&parts).map_err(BootError::Image)?;
-    let mut region = Ram::of_unbooted_core(core, bytes).ok_or(BootError::NoRegion)?;
-    let record = window
-        .open(pool, &mut region, |memory| image::build(&parts, memory))?
+    let record = store
+        .fill_region(core, bytes, |memory| image::build(&parts, memory))
+        .ok_or(BootError::NoRegion)??
         .map_err(BootError::Image)?;
-    authority::set_trampoline(pool, window, core, record.kernel_page_table)?;
+    store.set_trampoline(core, record.kernel_page_table)?;
 
     // Waiting means blocking: others run meanwhile. (And where QEMU counts instructions, a
     // core that is reset is charged with all that it could have run until the next timer.)

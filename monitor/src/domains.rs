@@ -4,16 +4,17 @@ use crate::{Monitor, bundle, report};
 use abi::layout::{
     PAGE, USER_FRAMES, USER_HEAP, USER_IMAGE, USER_STACK_BYTES, USER_STACK_TOP, USER_STARTUP,
 };
-use abi::limits::{ARGUMENT_BYTES, DOORBELL_SLOTS, MAX_CORES, MAX_DISPATCHERS, NAME_BYTES};
-use abi::startup::{self, MONITOR_DOORBELL, Startup};
+use abi::limits::{MAX_DISPATCHERS, NAME_BYTES};
+use abi::startup::{self, Startup};
 use abi::syscall::{FIRST_DOORBELL, rights};
 use alloc::collections::VecDeque;
+use alloc::format;
 use alloc::vec::Vec;
 use loader::program::Program;
 use protocols::lines::Lines;
-use rt::authority::{self, AddressSpace, Dispatcher, Life, Ram};
-use rt::interface::{Error, FAULT_STATUS, KILLED_STATUS};
-use rt::system_call;
+use rt::authority::{self, Body, Life, Region, SharedRam};
+use rt::capability::Address;
+use rt::interface::{Error, FAULT_STATUS, INHERIT, KILLED_STATUS, state};
 use urpc::{Channel, Message, SendError, Wait};
 use zerocopy::{FromZeros, IntoBytes};
 
@@ -25,6 +26,10 @@ const HEAP_BYTES: u64 = 1 << 20;
 const MIN_HEAP_BYTES: u64 = 256 << 10;
 /// Most pages of a program's image.
 const MAX_IMAGE_PAGES: u64 = 8192;
+/// Most pieces of RAM of its own that a domain may have.
+const MAX_RAM_PIECES: usize = 64;
+/// Pages of private RAM that domains do not get for that.
+const RESERVED_PAGES: u64 = 64;
 /// Replies that wait for room, beyond which a domain is not listened to.
 const BACKLOG: usize = 32;
 
@@ -35,15 +40,53 @@ pub struct SharedFrame {
     pub bytes: u64,
 }
 
+/// What a program gets to read, each divided by zero bytes.
+#[derive(Debug, Default)]
+pub struct Text {
+    /// Name and arguments.
+    pub arguments: Vec<u8>,
+    pub environment: Vec<u8>,
+}
+
+/// A domain asks for another.
+pub struct Request {
+    pub text: Text,
+    /// Id of a frame to share with it, or 0.
+    pub frame: u64,
+    /// Where in the asking domain's slots the capability is that it gets a copy of.
+    pub gift: Option<Address>,
+    /// Where the asking domain's slots are for capabilities to it, which is not started then.
+    pub traced: Option<Address>,
+}
+
+impl Request {
+    /// With the parent, its job, and the frame that the id stands for.
+    pub fn by(self, parent: u64, job: u64, frame: Option<SharedFrame>) -> Spawn {
+        let Self {
+            text, gift, traced, ..
+        } = self;
+        Spawn {
+            text,
+            frame,
+            parent,
+            job: Some(job),
+            gift,
+            traced,
+        }
+    }
+}
+
 /// What is to be spawned.
 pub struct Spawn {
-    /// Name and arguments, divided by zero bytes.
-    pub arguments: Vec<u8>,
+    pub text: Text,
     pub frame: Option<SharedFrame>,
     /// The domain that asks; 0 where this monitor does.
     pub parent: u64,
     /// The job it belongs to; `None`: one of its own.
     pub job: Option<u64>,
+    /// As in [`Request`]: the parent is of this core then.
+    pub gift: Option<Address>,
+    pub traced: Option<Address>,
 }
 
 /// A domain of this core.
@@ -53,9 +96,8 @@ pub struct Domain {
     pub parent: u64,
     pub vector: u8,
     name: Vec<u8>,
-    dispatcher: Dispatcher,
-    space: AddressSpace,
-    memory: Vec<Ram>,
+    environment: Vec<u8>,
+    pub body: Body,
     pub channel: Channel,
     pub outbox: VecDeque<Message>,
     /// The channel ended; the domain is only waited for.
@@ -64,10 +106,9 @@ pub struct Domain {
     /// Text for the spawn with this token.
     pub text_token: u32,
     pub text: Vec<u8>,
+    /// The frame that its parent shares with it.
+    frame: Option<SharedFrame>,
     next_frame: u64,
-    next_doorbell: u64,
-    /// Doorbells that it holds already: domain and slot.
-    doorbells: Vec<(u64, u64)>,
     killed: bool,
 }
 
@@ -171,34 +212,38 @@ impl Domain {
             }
         }
         if self.channel.peer_needs_doorbell() {
-            // Granted when the domain was made.
-            let _ = system_call::ring(doorbell_slot((self.id & 0xff) as usize));
+            self.body.ring();
         }
         moved
     }
 
-    /// The slot for a doorbell to another domain, granted now if it is not yet.
-    pub fn doorbell(&mut self, domain: u64, vector: u8) -> Result<u64, Error> {
-        if let Some((_, slot)) = self.doorbells.iter().find(|(other, _)| *other == domain) {
-            return Ok(*slot);
+    /// What it asks for with these words and this text.
+    pub fn spawn_request(&self, words: [u64; 6], text: Vec<u8>) -> Result<Request, Error> {
+        let [frame, gift, traced, sizes, ..] = words;
+        let address = |word: u64| (word != 0).then_some(Address(word));
+        let mut text = split(text, sizes & !INHERIT)?;
+        if sizes & INHERIT != 0 {
+            text.environment.clone_from(&self.environment);
         }
-        let slot = self.next_doorbell;
-        if slot >= DOORBELL_SLOTS as u64 {
-            return Err(Error::TooManyDoorbells);
-        }
-        let granted = self
-            .dispatcher
-            .grant_doorbell(slot, (domain >> 32) as usize, vector);
-        granted.map_err(|_| Error::BadArgument)?;
-        self.next_doorbell += 1;
-        self.doorbells.push((domain, slot));
-        Ok(slot)
+        Ok(Request {
+            text,
+            frame,
+            gift: address(gift),
+            traced: address(traced),
+        })
     }
 }
 
-/// The monitor's own doorbell slot for a domain: those for other cores come before.
-fn doorbell_slot(number: usize) -> u64 {
-    (MAX_CORES + number) as u64
+/// Divides a text into arguments of so many bytes and environment.
+pub fn split(mut text: Vec<u8>, arguments: u64) -> Result<Text, Error> {
+    if arguments > text.len() as u64 {
+        return Err(Error::BadArgument);
+    }
+    let environment = text.split_off(arguments as usize);
+    Ok(Text {
+        arguments: text,
+        environment,
+    })
 }
 
 impl Monitor {
@@ -207,37 +252,40 @@ impl Monitor {
         let number = (1..MAX_DISPATCHERS).find(|number| self.domains.slots[*number].is_none());
         let number = number.ok_or(Error::TooManyDomains)?;
         let mut made = Unfinished::default();
-        match self.build(number, spawn, &mut made) {
-            Ok(id) => Ok(id),
-            Err(error) => {
-                // Whatever was taken goes back.
-                if let Some(dispatcher) = made.dispatcher {
-                    dispatcher.destroy(&mut self.private);
-                }
-                if let Some(channel) = made.channel {
-                    let _ = authority::close_domain_channel(number, channel);
-                }
-                if let Some(space) = made.space {
-                    space.dissolve(&mut self.private);
-                }
-                for ram in made.memory {
-                    self.private.give(ram);
-                }
-                Err(error)
+        let built = self.build(number, spawn, &mut made);
+        if let Err(Failure::Capabilities(error)) = built
+            && Error::from(error) == Error::Refused
+        {
+            self.log(&format!("a spawn failed, and should not have: {error:?}"));
+        }
+        if built.is_err() {
+            // Whatever was taken goes back.
+            if let Some(body) = made.body {
+                let channel = made.channel.map(|channel| (number, channel));
+                body.dissolve(&mut self.store, channel);
+            }
+            if let Some(frame) = made.frame {
+                self.family.give_back(&mut self.store, frame);
             }
         }
+        built.map_err(|failure| match failure {
+            Failure::Request(error) => error,
+            Failure::Capabilities(error) => error.into(),
+        })
     }
 
-    fn build(&mut self, number: usize, spawn: &Spawn, made: &mut Unfinished) -> Result<u64, Error> {
-        if spawn.arguments.len() > ARGUMENT_BYTES {
-            return Err(Error::BadArgument);
+    fn build(
+        &mut self,
+        number: usize,
+        spawn: &Spawn,
+        made: &mut Unfinished,
+    ) -> Result<u64, Failure> {
+        let mut start = Startup::new_zeroed();
+        if !start.set_text(&spawn.text.arguments, &spawn.text.environment) {
+            return Err(Error::TooLong.into());
         }
-        let name = spawn
-            .arguments
-            .split(|byte| *byte == 0)
-            .next()
-            .unwrap_or(&[]);
-        let name = core::str::from_utf8(name).map_err(|_| Error::NoSuchProgram)?;
+        let name = spawn.text.arguments.split(|byte| *byte == 0).next();
+        let name = core::str::from_utf8(name.unwrap_or(&[])).map_err(|_| Error::NoSuchProgram)?;
         let file = bundle::file(name)
             .filter(|_| bundle::is_program(name))
             .ok_or(Error::NoSuchProgram)?;
@@ -249,10 +297,44 @@ impl Monitor {
             | (self.domains.generation << 8 & 0xffff_ff00)
             | number as u64;
         let vector = FIRST_DOORBELL as u8 + number as u8;
-        let job = spawn.job.unwrap_or(id);
 
-        made.space = Some(AddressSpace::new(&mut self.private).ok_or(Error::NoMemory)?);
-        for segment in &program.segments {
+        let region = |address, pages, is_fresh| Region {
+            address,
+            pages,
+            is_fresh,
+        };
+        let in_place: Vec<Option<u64>> = program
+            .segments
+            .iter()
+            .map(|segment| segment.in_place(authority::bundle(), 0))
+            .collect();
+        let segments = program.segments.iter().zip(&in_place);
+        let mut regions: Vec<Region> = segments
+            .map(|(segment, offset)| region(segment.address, segment.pages, offset.is_none()))
+            .collect();
+        let shared_pages = spawn.frame.map_or(0, |frame| frame.bytes / PAGE);
+        let stack = USER_STACK_TOP - USER_STACK_BYTES;
+        let mut heap = region(USER_HEAP, HEAP_BYTES / PAGE, true);
+        let shared = region(USER_FRAMES, shared_pages, false);
+        let stack = region(stack, USER_STACK_BYTES / PAGE, true);
+        let page = region(USER_STARTUP, 1, true);
+        let channel = region(CHANNEL, 1, true);
+        regions.extend([heap, shared, stack, page, channel]);
+        // Where memory is short, a smaller heap is better than no program.
+        let body = loop {
+            match Body::new(&mut self.store, &regions) {
+                Err(authority::Error::NoMemory) if heap.pages > MIN_HEAP_BYTES / PAGE => {
+                    heap.pages /= 2;
+                    regions[in_place.len()] = heap;
+                }
+                body => break body?,
+            }
+        };
+        let body = made.body.insert(body);
+
+        for (segment, (offset, region)) in
+            program.segments.iter().zip(in_place.iter().zip(&regions))
+        {
             let mut access = rights::READ;
             if segment.writable {
                 access |= rights::WRITE;
@@ -260,73 +342,46 @@ impl Monitor {
             if segment.executable {
                 access |= rights::EXECUTE;
             }
-            if let Some(physical) =
-                segment.in_place(authority::bundle(), authority::machine().bundle)
-            {
-                let space = made.space.as_mut().ok_or(Error::NoMemory)?;
-                let (address, pages) = (segment.address, segment.pages);
-                let mapped =
-                    space.map_physical(&mut self.private, address, physical, pages, access);
-                mapped.map_err(|_| Error::NoMemory)?;
-                continue;
-            }
-            let lead = segment.lead as usize;
-            self.place(made, segment.address, segment.pages, access, |memory| {
-                memory[lead..lead + segment.contents.len()].copy_from_slice(segment.contents);
-            })?;
-        }
-        let stack = USER_STACK_TOP - USER_STACK_BYTES;
-        self.place(made, stack, USER_STACK_BYTES / PAGE, rights::WRITE, |_| ())?;
-        // Where memory is short, a smaller heap is better than no program.
-        let mut heap_bytes = HEAP_BYTES;
-        while self
-            .place(made, USER_HEAP, heap_bytes / PAGE, rights::WRITE, |_| ())
-            .is_err()
-        {
-            heap_bytes /= 2;
-            if heap_bytes < MIN_HEAP_BYTES {
-                return Err(Error::NoMemory);
+            match offset {
+                Some(offset) => body.place_bundle(region, *offset, access)?,
+                None => {
+                    let (lead, contents) = (segment.lead, segment.contents);
+                    body.place(&mut self.store, region, access, lead, contents)?;
+                }
             }
         }
-        self.place(made, CHANNEL, 1, rights::WRITE, |_| ())?;
-        let page = made.memory.last().ok_or(Error::NoMemory)?;
-        let channel = authority::domain_channel(&mut self.private, number, page);
-        made.channel = Some(channel.map_err(|_| Error::NoMemory)?);
-
-        let mut next_frame = USER_FRAMES;
-        let mut start = self.startup(id, job, spawn, name, vector, heap_bytes);
-        if let Some(frame) = &spawn.frame {
-            (start.frame, start.frame_bytes) = (next_frame, frame.bytes);
-            let space = made.space.as_mut().ok_or(Error::NoMemory)?;
-            let mapped = space.map_physical(
-                &mut self.private,
-                next_frame,
-                frame.physical,
-                frame.bytes / PAGE,
-                rights::WRITE,
-            );
-            mapped.map_err(|_| Error::NoMemory)?;
-            next_frame += frame.bytes;
+        body.place(&mut self.store, &heap, rights::WRITE, 0, &[])?;
+        if let Some(frame) = spawn.frame {
+            let ram = self.family.borrow(&mut self.store, frame)?;
+            made.frame = Some(frame);
+            body.place_shared(&shared, ram)?;
+            (start.frame, start.frame_bytes) = (USER_FRAMES, frame.bytes);
         }
-        self.place(made, USER_STARTUP, 1, rights::READ, |memory| {
-            memory[..size_of::<Startup>()].copy_from_slice(start.as_bytes());
-        })?;
+        body.place_stack(&stack)?;
+        let end = body.place_channel(&mut self.store, &channel, number)?;
+        made.channel = Some(end);
 
-        let space = made.space.as_ref().ok_or(Error::NoMemory)?;
-        let dispatcher = Dispatcher::new(&mut self.private, space, program.entry, vector, name);
-        let dispatcher = dispatcher.map_err(|_| Error::NoMemory)?;
-        let granted = dispatcher
-            .grant_doorbell(MONITOR_DOORBELL, self.own, FIRST_DOORBELL as u8)
-            .and_then(|()| authority::grant_own_doorbell(doorbell_slot(number), self.own, vector));
-        made.dispatcher = Some(dispatcher);
-        granted.map_err(|_| Error::BadArgument)?;
+        let job = spawn.job.unwrap_or(id);
+        (start.domain, start.job, start.parent) = (id, job, spawn.parent);
+        start.heap_bytes = heap.pages * PAGE;
+        start.vector = u32::from(vector);
+        self.fill_startup(&mut start, name);
+        body.place(&mut self.store, &page, rights::READ, 0, start.as_bytes())?;
 
-        let (Some(dispatcher), Some(space), Some(channel)) = (
-            made.dispatcher.take(),
-            made.space.take(),
-            made.channel.take(),
-        ) else {
-            return Err(Error::NoMemory);
+        let parent = self.domains.by_id(spawn.parent).map(|domain| &domain.body);
+        let wants_parent = spawn.gift.is_some() || spawn.traced.is_some();
+        if wants_parent && parent.is_none() {
+            return Err(Error::NoSuchDomain.into());
+        }
+        let gift = parent.zip(spawn.gift);
+        body.finish(program.entry, vector, name, gift)?;
+        match parent.zip(spawn.traced) {
+            Some((parent, slots)) => body.show_to(parent, slots)?,
+            None => body.start()?,
+        }
+
+        let (Some(body), Some(channel)) = (made.body.take(), made.channel.take()) else {
+            return Err(Error::NoMemory.into());
         };
         self.domains.slots[number] = Some(Domain {
             id,
@@ -334,59 +389,26 @@ impl Monitor {
             parent: spawn.parent,
             vector,
             name: name.as_bytes().to_vec(),
-            dispatcher,
-            space,
-            memory: core::mem::take(&mut made.memory),
+            environment: spawn.text.environment.clone(),
+            body,
             channel,
             outbox: VecDeque::new(),
             deaf: false,
             lines: Lines::default(),
             text_token: 0,
             text: Vec::new(),
-            next_frame,
-            next_doorbell: MONITOR_DOORBELL + 1,
-            doorbells: Vec::new(),
+            frame: made.frame.take(),
+            next_frame: USER_FRAMES + shared_pages * PAGE,
             killed: false,
         });
         Ok(id)
     }
 
-    /// Takes zeroed pages, lets `fill` write to them, and maps them into the new domain.
-    fn place(
-        &mut self,
-        made: &mut Unfinished,
-        address: u64,
-        pages: u64,
-        access: u64,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(), Error> {
-        let mut ram = self.private.take(pages).ok_or(Error::NoMemory)?;
-        let filled = self.window.open(&mut self.private, &mut ram, |memory| {
-            memory.fill(0);
-            fill(memory);
-        });
-        let space = made.space.as_mut().ok_or(Error::NoMemory)?;
-        let mapped = filled.and_then(|()| space.map(&mut self.private, address, &ram, access));
-        made.memory.push(ram);
-        mapped.map_err(|_| Error::NoMemory)
-    }
-
-    fn startup(
-        &self,
-        id: u64,
-        job: u64,
-        spawn: &Spawn,
-        name: &str,
-        vector: u8,
-        heap_bytes: u64,
-    ) -> Startup {
+    /// What all domains of this core find in their startup pages.
+    fn fill_startup(&self, start: &mut Startup, name: &str) {
         let own = rt::startup();
         let view = self.membership.view();
-        let mut start = Startup::new_zeroed();
         start.magic = startup::MAGIC;
-        start.domain = id;
-        start.job = job;
-        start.parent = spawn.parent;
         start.accelerator = own.accelerator;
         start.core = own.core;
         start.core_count = view.cores.len() as u32;
@@ -395,49 +417,74 @@ impl Monitor {
         start.tsc_start = own.tsc_start;
         start.tsc_hz = own.tsc_hz;
         start.heap = USER_HEAP;
-        start.heap_bytes = heap_bytes;
         start.monitor_channel = CHANNEL;
-        start.vector = u32::from(vector);
-        let length = name.len().min(NAME_BYTES);
+        let length = name.floor_char_boundary(NAME_BYTES);
         start.name[..length].copy_from_slice(&name.as_bytes()[..length]);
-        start.arguments[..spawn.arguments.len()].copy_from_slice(&spawn.arguments);
-        start.arguments_bytes = spawn.arguments.len() as u64;
-        start
     }
 
-    /// Makes a frame that can be shared, and maps it into a domain.
-    pub fn make_frame(&mut self, id: u64, bytes: u64) -> Result<(u64, SharedFrame, Ram), Error> {
+    /// Makes a frame that can be shared, and maps it into a domain: where, and the frame.
+    pub fn make_frame(&mut self, id: u64, bytes: u64) -> Result<(u64, SharedRam), Error> {
         let pages = bytes.div_ceil(PAGE);
-        if pages == 0 || pages > self.shared.pages() {
-            return Err(if pages == 0 {
-                Error::BadArgument
-            } else {
-                Error::NoMemory
-            });
+        if pages == 0 {
+            return Err(Error::BadArgument);
         }
         let domain = self.domains.by_id(id).ok_or(Error::NoSuchDomain)?;
-        let mut ram = self.shared.take(pages).ok_or(Error::NoMemory)?;
+        let frame = self.store.shared_frame(pages)?;
         let address = domain.next_frame;
-        let mapped = self
-            .window
-            .zero(&mut self.private, &mut ram)
-            .and_then(|()| {
-                domain
-                    .space
-                    .map(&mut self.private, address, &ram, rights::WRITE)
-            });
-        if mapped.is_err() {
-            // A part of it may be mapped: nobody must keep memory that is free again.
-            let _ = domain.space.unmap(address, pages);
-            self.shared.give(ram);
+        // Even after a failure, when a part may be mapped: that place stays empty.
+        domain.next_frame += pages * PAGE;
+        match domain.body.lend(&mut self.store, address, &frame) {
+            Ok(()) => Ok((address, frame)),
+            Err(error) => {
+                self.store.release_frame(frame);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Makes RAM for a domain, whose capability goes into one of its slots.
+    pub fn make_ram(&mut self, id: u64, bytes: u64, slot: u64) -> Result<(), Error> {
+        let domain = self.domains.by_id(id).ok_or(Error::NoSuchDomain)?;
+        if bytes == 0 || !bytes.is_multiple_of(PAGE) {
+            return Err(Error::BadArgument);
+        }
+        if domain.body.pieces_of_ram() >= MAX_RAM_PIECES {
+            return Err(Error::TooMuchRam);
+        }
+        let (free, _) = self.store.pages();
+        if bytes / PAGE > free.saturating_sub(RESERVED_PAGES) {
             return Err(Error::NoMemory);
         }
-        domain.next_frame += pages * PAGE;
-        let frame = SharedFrame {
-            physical: ram.base(),
-            bytes: pages * PAGE,
+        let slot = Address(slot);
+        Ok(domain.body.give_ram(&mut self.store, bytes / PAGE, slot)?)
+    }
+
+    /// Takes RAM of a domain back.
+    pub fn take_ram(&mut self, id: u64, base: u64) -> Result<(), Error> {
+        let domain = self.domains.by_id(id).ok_or(Error::NoSuchDomain)?;
+        match domain.body.take_ram(&mut self.store, base) {
+            true => Ok(()),
+            false => Err(Error::BadArgument),
+        }
+    }
+
+    /// The domain with the lowest number from this one on, as requests tell of it.
+    pub fn list(&self, from: u64) -> Result<[u64; 5], Error> {
+        let from = usize::try_from(from).unwrap_or(usize::MAX).max(1);
+        let mut rest = self.domains.slots.iter().skip(from).flatten();
+        let domain = rest.next().ok_or(Error::NoSuchDomain)?;
+        let state = match domain.body.life() {
+            _ if domain.killed => state::ENDING,
+            Life::Alive => state::ALIVE,
+            Life::Stopped => state::STOPPED,
+            Life::Exited(_) | Life::Faulted { .. } => state::ENDING,
         };
-        Ok((address, frame, ram))
+        let mut name = [0; 16];
+        let length = domain.name.len().min(name.len());
+        name[..length].copy_from_slice(&domain.name[..length]);
+        let [low, high]: [u64; 2] = zerocopy::transmute!(name);
+        let id = domain.id | state << state::SHIFT;
+        Ok([id, domain.parent, domain.job, low, high])
     }
 
     /// Serves all domains; whether there was anything to do.
@@ -447,10 +494,10 @@ impl Monitor {
             busy |= self.serve_domain(number, false);
             let life = match self.domains.by_number(number) {
                 Some(domain) if domain.killed => Life::Exited(KILLED_STATUS),
-                Some(domain) => domain.dispatcher.life(),
+                Some(domain) => domain.body.life(),
                 None => continue,
             };
-            if life != Life::Alive {
+            if !matches!(life, Life::Alive | Life::Stopped) {
                 busy = true;
                 while self.serve_domain(number, true) {}
                 self.bury(number, life);
@@ -476,27 +523,31 @@ impl Monitor {
             self.console.text(&mut self.mesh, &line);
         }
         let status = match life {
-            Life::Alive => KILLED_STATUS,
+            Life::Alive | Life::Stopped => KILLED_STATUS,
             Life::Exited(status) => status,
             Life::Faulted {
                 vector,
                 error,
                 address,
-                ..
             } => {
                 let name = core::str::from_utf8(&domain.name).unwrap_or("?");
-                let registers = domain.dispatcher.registers();
-                for line in report::lines(name, domain.id, (vector, error, address), &registers) {
+                let registers = domain.body.registers();
+                // Without its stack, the report is shorter.
+                let callers = domain
+                    .body
+                    .read_stack(&mut self.store, |word| report::callers(&registers, word));
+                let callers = callers.unwrap_or_default();
+                let fault = (vector, error, address);
+                for line in report::lines(name, domain.id, fault, &registers, &callers) {
                     self.log(&line);
                 }
                 FAULT_STATUS + vector as i32
             }
         };
-        domain.dispatcher.destroy(&mut self.private);
-        let _ = authority::close_domain_channel(number, domain.channel);
-        domain.space.dissolve(&mut self.private);
-        for ram in domain.memory {
-            self.private.give(ram);
+        let channel = Some((number, domain.channel));
+        domain.body.dissolve(&mut self.store, channel);
+        if let Some(frame) = domain.frame {
+            self.family.give_back(&mut self.store, frame);
         }
         self.tell_of_exit(domain.id, status, domain.parent);
         self.domain_ended(domain.id, status);
@@ -506,8 +557,26 @@ impl Monitor {
 /// What of a domain was made already.
 #[derive(Default)]
 struct Unfinished {
-    space: Option<AddressSpace>,
-    memory: Vec<Ram>,
+    body: Option<Body>,
     channel: Option<Channel>,
-    dispatcher: Option<Dispatcher>,
+    /// What [`crate::family`] lent it.
+    frame: Option<SharedFrame>,
+}
+
+/// Why nothing was spawned.
+enum Failure {
+    Request(Error),
+    Capabilities(authority::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Request(error)
+    }
+}
+
+impl From<authority::Error> for Failure {
+    fn from(error: authority::Error) -> Self {
+        Self::Capabilities(error)
+    }
 }

@@ -5,13 +5,13 @@
 //! nor a child that it was given to, nor one that another core is just about to start.
 
 use crate::Monitor;
-use crate::domains::{SharedFrame, Spawn};
+use crate::domains::{Request, SharedFrame};
 use crate::mesh;
 use crate::requests::{Answer, Requester, value};
-use abi::layout::PAGE;
 use alloc::collections::BTreeMap;
+use alloc::collections::btree_map::Entry;
 use alloc::vec::Vec;
-use rt::authority::Ram;
+use rt::authority::{SharedRam, Store};
 use rt::interface::Error;
 use urpc::Message;
 
@@ -32,12 +32,19 @@ struct Child {
 
 /// A frame that was made here.
 struct Frame {
-    ram: Ram,
+    ram: SharedRam,
     maker: u64,
     /// Domains that have it mapped.
     users: Vec<u64>,
     /// Children that other cores were asked to start with it.
     coming: usize,
+}
+
+/// A frame of another core that domains of this one share.
+struct Lent {
+    ram: SharedRam,
+    /// Domains that have it mapped.
+    users: usize,
 }
 
 /// Children and frames of a core.
@@ -46,6 +53,8 @@ pub struct Family {
     children: BTreeMap<u64, Child>,
     /// By physical address, which is the frame's id.
     frames: BTreeMap<u64, Frame>,
+    /// By physical address.
+    lent: BTreeMap<u64, Lent>,
 }
 
 impl Family {
@@ -68,7 +77,7 @@ impl Family {
             return Ok(None);
         }
         let frame = self.frames.get(&id).filter(|frame| frame.maker == domain);
-        let bytes = frame.ok_or(Error::NoSuchFrame)?.ram.pages() * PAGE;
+        let bytes = frame.ok_or(Error::NoSuchFrame)?.ram.bytes();
         Ok(Some(SharedFrame {
             physical: id,
             bytes,
@@ -86,6 +95,34 @@ impl Family {
         self.frame_of(parent, frame)
     }
 
+    /// The RAM of a frame that a domain of this core is to share. It counts as one more user of
+    /// another core's frame until [`Self::give_back`].
+    pub fn borrow(&mut self, store: &mut Store, frame: SharedFrame) -> Result<&SharedRam, Error> {
+        if let Some(own) = self.frames.get(&frame.physical) {
+            return Ok(&own.ram);
+        }
+        let lent = match self.lent.entry(frame.physical) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let ram = store.foreign_frame(frame.physical, frame.bytes)?;
+                entry.insert(Lent { ram, users: 0 })
+            }
+        };
+        lent.users += 1;
+        Ok(&lent.ram)
+    }
+
+    /// A domain of this core has the frame of another core no more. With the last one, whoever
+    /// was handed a capability to it loses that.
+    pub fn give_back(&mut self, store: &mut Store, frame: SharedFrame) {
+        if let Entry::Occupied(mut entry) = self.lent.entry(frame.physical) {
+            entry.get_mut().users -= 1;
+            if entry.get().users == 0 {
+                store.release_frame(entry.remove().ram);
+            }
+        }
+    }
+
     /// Another core was asked to start a child with this frame.
     pub fn expect(&mut self, frame: Option<u64>) {
         if let Some(frame) = frame.and_then(|id| self.frames.get_mut(&id)) {
@@ -96,16 +133,10 @@ impl Family {
 
 impl Monitor {
     /// Starts a program on this core for one of its own domains.
-    pub fn spawn_child(&mut self, parent: u64, job: u64, frame: u64, arguments: Vec<u8>) -> Answer {
-        let frame = self
-            .family
-            .prepare(parent, self.requests.spawns_of(parent), frame)?;
-        let spawn = Spawn {
-            arguments,
-            frame,
-            parent,
-            job: Some(job),
-        };
+    pub fn spawn_child(&mut self, parent: u64, job: u64, request: Request) -> Answer {
+        let coming = self.requests.spawns_of(parent);
+        let frame = self.family.prepare(parent, coming, request.frame)?;
+        let spawn = request.by(parent, job, frame);
         let child = self.spawn(&spawn)?;
         self.adopt(child, parent, frame.map(|frame| frame.physical));
         value(child)
@@ -147,15 +178,23 @@ impl Monitor {
         if own >= MAX_FRAMES || frames.len() >= MAX_FRAMES_OF_CORE {
             return Err(Error::NoMemory);
         }
-        let (address, frame, ram) = self.make_frame(domain, bytes)?;
+        let (address, ram) = self.make_frame(domain, bytes)?;
+        let (id, bytes) = (ram.base(), ram.bytes());
         let made = Frame {
             ram,
             maker: domain,
             users: [domain].into(),
             coming: 0,
         };
-        self.family.frames.insert(frame.physical, made);
-        Ok([address, frame.bytes, frame.physical, 0, 0])
+        self.family.frames.insert(id, made);
+        Ok([address, bytes, id, 0, 0])
+    }
+
+    /// The child of a domain of this core.
+    fn child_of(&mut self, parent: u64, child: u64) -> Result<&mut Child, Error> {
+        let entry = self.family.children.get_mut(&child);
+        let entry = entry.filter(|entry| entry.parent == parent);
+        entry.ok_or(Error::NoSuchDomain)
     }
 
     /// Answers with the exit status of a child, now or when it has ended.
@@ -165,12 +204,7 @@ impl Monitor {
         parent: u64,
         child: u64,
     ) -> Result<Option<[u64; 5]>, Error> {
-        let entry = self
-            .family
-            .children
-            .get_mut(&child)
-            .filter(|entry| entry.parent == parent);
-        let entry = entry.ok_or(Error::NoSuchDomain)?;
+        let entry = self.child_of(parent, child)?;
         match entry.status {
             Some(status) => {
                 self.family.children.remove(&child);
@@ -180,6 +214,17 @@ impl Monitor {
                 entry.waiter = Some(requester);
                 Ok(None)
             }
+        }
+    }
+
+    /// Answers whether a child has ended, and with its exit status if so.
+    pub fn try_wait_for(&mut self, parent: u64, child: u64) -> Answer {
+        match self.child_of(parent, child)?.status {
+            Some(status) => {
+                self.family.children.remove(&child);
+                Ok([1, u64::from(status as u32), 0, 0, 0])
+            }
+            None => Ok([0; 5]),
         }
     }
 
@@ -194,7 +239,7 @@ impl Monitor {
         } else {
             let words = [id, u64::from(status as u32), parent, 0, 0, 0, 0];
             self.mesh
-                .send(&mut self.private, core, &Message::new(mesh::EXITED, words));
+                .send(&mut self.store, core, &Message::new(mesh::EXITED, words));
         }
     }
 
@@ -229,7 +274,7 @@ impl Monitor {
         }
         for id in free {
             if let Some(frame) = self.family.frames.remove(&id) {
-                self.shared.give(frame.ram);
+                self.store.release_frame(frame.ram);
             }
         }
     }

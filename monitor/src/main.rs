@@ -35,13 +35,13 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use console::Console;
-use domains::{Domains, Spawn};
+use domains::{Domains, Spawn, Text};
 use family::Family;
 use mesh::Mesh;
 use protocols::core_set::CoreSet;
 use protocols::membership::{Action, Membership, Message, Progress};
 use requests::Requests;
-use rt::authority::{self, KernelLog, Pool, Ram, Window};
+use rt::authority::{self, KernelLog, Store};
 use rt::{clock, system_call};
 
 rt::entry!(main);
@@ -52,8 +52,10 @@ const PEER_BATCH: usize = 16;
 /// Polls without anything to do before the monitor blocks.
 const POLLS: u32 = 2;
 
-/// The part of its core's private RAM that a monitor takes for its own heap.
+/// The part of its core's free private RAM that a monitor takes for its own heap, and the most
+/// pages that it takes.
 const HEAP_SHARE: u64 = 8;
+const MAX_HEAP_PAGES: u64 = 1024;
 
 /// How long core 0 waits for the last lines of other cores before it powers off.
 const FLUSH_LIMIT_NS: u64 = 2_000_000_000;
@@ -61,11 +63,7 @@ const FLUSH_LIMIT_NS: u64 = 2_000_000_000;
 /// One monitor.
 pub struct Monitor {
     own: usize,
-    /// RAM that only this core's CPU driver maps.
-    private: Pool,
-    /// RAM from which frames are shared with other cores.
-    shared: Pool,
-    window: Window,
+    store: Store,
     mesh: Mesh,
     console: Console,
     kernel_log: KernelLog,
@@ -89,22 +87,20 @@ struct Shutdown {
 fn main() -> i32 {
     let started_ns = clock::now_ns();
     let own = rt::startup().core as usize;
-    let mut private = Pool::new(Ram::private());
-    let mut window = Window::new();
-    if let Err(error) = authority::clear_mesh(&mut private, &mut window) {
-        rt::abort(format_args!(
-            "cannot reach this core's channel pages: {error:?}"
-        ));
-    }
-    let heap_pages = private.pages() / HEAP_SHARE;
-    if let Err(error) = authority::extend_heap(&mut private, heap_pages) {
-        rt::abort(format_args!("cannot extend the monitor's heap: {error:?}"));
-    }
+    let store = Store::new().and_then(|mut store| {
+        let (private, _) = store.pages();
+        store.extend_heap((private / HEAP_SHARE).min(MAX_HEAP_PAGES))?;
+        Ok(store)
+    });
+    let store = match store {
+        Ok(store) => store,
+        Err(error) => rt::abort(format_args!(
+            "a monitor cannot take over what is its: {error:?}"
+        )),
+    };
     let mut monitor = Monitor {
         own,
-        private,
-        shared: Pool::new(Ram::shared()),
-        window,
+        store,
         mesh: Mesh::new(own),
         console: Console::new(own),
         kernel_log: KernelLog::new(),
@@ -120,11 +116,11 @@ fn main() -> i32 {
     if own == 0 {
         // What a core has to say before it has joined must find somebody who listens.
         for core in 1..authority::machine().cores().len() {
-            monitor.mesh.connect(&mut monitor.private, core);
+            monitor.mesh.connect(&mut monitor.store, core);
         }
         monitor.introduce_machine();
     } else {
-        monitor.mesh.connect(&mut monitor.private, 0);
+        monitor.mesh.connect(&mut monitor.store, 0);
     }
     let actions = monitor.membership.start(clock::now_ns());
     monitor.carry_out(actions);
@@ -260,7 +256,7 @@ impl Monitor {
                 Action::Send(to, message) => {
                     let (kind, words) = message.encode();
                     self.mesh
-                        .send(&mut self.private, to, &urpc::Message::new(kind, words));
+                        .send(&mut self.store, to, &urpc::Message::new(kind, words));
                 }
                 Action::GiveUp(core, progress) => {
                     let how_far = match progress {
@@ -291,8 +287,8 @@ impl Monitor {
 
     fn boot(&mut self, core: usize) {
         // Its first message must find somebody who listens.
-        self.mesh.connect(&mut self.private, core);
-        if let Err(error) = boot::boot(&mut self.private, &mut self.window, core) {
+        self.mesh.connect(&mut self.store, core);
+        if let Err(error) = boot::boot(&mut self.store, core) {
             self.log(&format!("core {core} cannot be started: {error}"));
             let actions = self.membership.boot_failed(core);
             self.carry_out(actions);
@@ -340,11 +336,17 @@ impl Monitor {
             }
             text.extend_from_slice(word.as_bytes());
         }
-        let spawn = Spawn {
+        let text = Text {
             arguments: text,
+            environment: Vec::new(),
+        };
+        let spawn = Spawn {
+            text,
             frame: None,
             parent: 0,
             job: None,
+            gift: None,
+            traced: None,
         };
         match self.spawn(&spawn) {
             Ok(domain) => self.program = Some(domain),
@@ -376,7 +378,7 @@ impl Monitor {
             .collect();
         for core in others.iter() {
             self.mesh.send(
-                &mut self.private,
+                &mut self.store,
                 core,
                 &urpc::Message::new(mesh::FLUSH, [0; 7]),
             );
@@ -393,7 +395,7 @@ impl Monitor {
         self.read_kernel_log();
         self.serve_domains();
         self.mesh.send(
-            &mut self.private,
+            &mut self.store,
             to,
             &urpc::Message::new(mesh::FLUSHED, [0; 7]),
         );

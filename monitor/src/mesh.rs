@@ -8,7 +8,8 @@ use abi::limits::MAX_CORES;
 use abi::syscall::FIRST_DOORBELL;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use rt::authority::{self, Pool};
+use rt::authority::Store;
+use rt::capability::Address;
 use rt::system_call;
 use urpc::{Channel, Message, ReceiveError, SendError, Wait};
 
@@ -26,6 +27,7 @@ const BACKLOG: usize = 256;
 
 struct Peer {
     channel: Channel,
+    doorbell: Address,
     outbox: VecDeque<Message>,
     ended: bool,
 }
@@ -52,9 +54,9 @@ impl Mesh {
     }
 
     /// Sends a message, or keeps it until there is room.
-    pub fn send(&mut self, pool: &mut Pool, to: usize, message: &Message) {
+    pub fn send(&mut self, store: &mut Store, to: usize, message: &Message) {
         if self.peers.get(to).is_some_and(Option::is_none) {
-            self.connect(pool, to);
+            self.connect(store, to);
         }
         self.send_connected(to, message);
     }
@@ -72,16 +74,17 @@ impl Mesh {
     }
 
     /// Makes the channel to a core usable.
-    pub fn connect(&mut self, pool: &mut Pool, to: usize) {
+    pub fn connect(&mut self, store: &mut Store, to: usize) {
         if to == self.own || to >= MAX_CORES || self.peers[to].is_some() {
             return;
         }
-        let granted = authority::grant_own_doorbell(to as u64, to, FIRST_DOORBELL as u8);
-        let channel = granted.and_then(|()| authority::mesh_channel(pool, to));
-        match channel {
-            Ok(channel) => {
+        let doorbell = store.doorbell(to, FIRST_DOORBELL as u8);
+        let ends = doorbell.and_then(|doorbell| Ok((doorbell, store.mesh_channel(to)?)));
+        match ends {
+            Ok((doorbell, channel)) => {
                 self.peers[to] = Some(Peer {
                     channel,
+                    doorbell,
                     outbox: VecDeque::new(),
                     ended: false,
                 });
@@ -139,8 +142,8 @@ impl Mesh {
             {
                 moved |= !peer.outbox.is_empty() && peer.push();
                 if peer.channel.peer_needs_doorbell() {
-                    // Slot and core have the same number; the doorbell was granted before.
-                    let _ = system_call::ring(*core as u64);
+                    // The monitor has it for good.
+                    let _ = system_call::ring(peer.doorbell);
                 }
             }
         }

@@ -11,12 +11,13 @@
 //! ```
 
 use crate::Monitor;
-use crate::domains::{SharedFrame, Spawn};
+use crate::domains::{self, Request, SharedFrame};
 use crate::mesh::{self, FORWARDED};
 use abi::limits::ARGUMENT_BYTES;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use rt::authority;
+use rt::capability::Address;
 use rt::interface::{self, Error, TEXT_BYTES};
 use urpc::{Message, ReceiveError};
 
@@ -48,8 +49,8 @@ enum What {
     Plain,
     /// A child, which shares this frame.
     Spawn { frame: Option<u64> },
-    /// A doorbell to this domain.
-    Doorbell { target: u64 },
+    /// A doorbell of this core, for this slot.
+    Doorbell { core: usize, slot: Address },
 }
 
 /// What this monitor remembers of requests.
@@ -163,12 +164,24 @@ impl Monitor {
         self.answer(requester, answer);
     }
 
-    /// The text that a domain sent for the spawn with this token.
-    fn take_text(&mut self, id: u64, token: u32) -> Vec<u8> {
-        match self.domains.by_id(id) {
-            Some(domain) if domain.text_token == token => core::mem::take(&mut domain.text),
-            _ => Vec::new(),
+    /// What a domain asks for by these words and the text that it sent with the same token.
+    fn spawn_request(&mut self, id: u64, token: u32, words: [u64; 6]) -> Result<Request, Error> {
+        let domain = self.domains.by_id(id).ok_or(Error::NoSuchDomain)?;
+        let text = match domain.text_token == token {
+            true => core::mem::take(&mut domain.text),
+            false => Vec::new(),
+        };
+        if text.len() > ARGUMENT_BYTES {
+            return Err(Error::TooLong);
         }
+        domain.spawn_request(words, text)
+    }
+
+    /// Puts a doorbell into a slot of a domain of this core.
+    fn grant_doorbell(&mut self, id: u64, doorbell: Address, slot: Address) -> Answer {
+        let domain = self.domains.by_id(id).ok_or(Error::NoSuchDomain)?;
+        domain.body.grant_doorbell(doorbell, slot)?;
+        value(0)
     }
 
     /// Serves a request of a domain of this core about this core.
@@ -183,22 +196,25 @@ impl Monitor {
         let Requester::Domain(_, token) = requester else {
             return Err(Error::NoSuchRequest);
         };
-        let [a, ..] = arguments;
+        let [a, b, ..] = arguments;
         match kind {
             interface::WAIT => return self.wait_for(requester, id, a),
+            interface::TRY_WAIT => self.try_wait_for(id, a),
             interface::SPAWN => {
-                let text = self.take_text(id, token);
-                self.spawn_child(id, job, a, text)
+                let request = self.spawn_request(id, token, arguments)?;
+                self.spawn_child(id, job, request)
             }
             interface::FRAME => self.frame_for(id, a),
+            interface::RAM => self.make_ram(id, a, b).map(|()| [0; 5]),
+            interface::FREE => self.take_ram(id, a).map(|()| [0; 5]),
             interface::DOORBELL => {
                 let core = (a >> 32) as usize;
                 if core != self.own {
                     return self.hand_on(core, (id, token, job), kind, arguments);
                 }
-                let vector = self.vector_of(a, job)?;
-                let domain = self.domains.by_id(id).ok_or(Error::NoSuchDomain)?;
-                value(domain.doorbell(a, vector)?)
+                let target = self.domains.by_id(a).filter(|target| target.job == job);
+                let doorbell = target.ok_or(Error::NoSuchDomain)?.body.doorbell();
+                self.grant_doorbell(id, doorbell, Address(b))
             }
             _ => self.serve_any(kind, arguments, job),
         }
@@ -227,27 +243,38 @@ impl Monitor {
         let mut what = What::Plain;
         match kind {
             interface::DOORBELL => {
-                what = What::Doorbell {
-                    target: arguments[0],
-                }
+                let slot = Address(arguments[1]);
+                what = What::Doorbell { core, slot };
             }
             interface::SPAWN => {
-                let text = self.take_text(domain, token);
-                let frame =
-                    self.family
-                        .prepare(domain, self.requests.spawns_of(domain), arguments[0])?;
+                let Request {
+                    text,
+                    frame,
+                    gift,
+                    traced,
+                } = self.spawn_request(domain, token, arguments)?;
+                let (first, second) = (text.arguments.len(), text.environment.len());
+                if first + second > ARGUMENT_BYTES {
+                    return Err(Error::TooLong);
+                }
+                if gift.or(traced).is_some() {
+                    return Err(Error::OtherCore);
+                }
+                let coming = self.requests.spawns_of(domain);
+                let frame = self.family.prepare(domain, coming, frame)?;
                 let (physical, bytes) = frame.map_or((0, 0), |frame| (frame.physical, frame.bytes));
-                arguments = [physical, bytes, domain, 0, 0, job];
+                arguments = [physical, bytes, domain, first as u64, 0, job];
                 let frame = frame.map(|frame| frame.physical);
                 self.family.expect(frame);
                 what = What::Spawn { frame };
+                let text = [text.arguments, text.environment].concat();
                 for piece in text.chunks(TEXT_BYTES) {
                     let mut bytes = [0; 8 + TEXT_BYTES];
                     bytes[8..8 + piece.len()].copy_from_slice(piece);
                     if let Ok(text) =
                         Message::from_bytes(interface::TEXT | FORWARDED, &bytes[..8 + piece.len()])
                     {
-                        self.mesh.send(&mut self.private, core, &text);
+                        self.mesh.send(&mut self.store, core, &text);
                     }
                 }
             }
@@ -265,7 +292,7 @@ impl Monitor {
         );
         let [a, b, c, d, e, f] = arguments;
         let message = Message::new(kind | FORWARDED, [number, a, b, c, d, e, f]);
-        self.mesh.send(&mut self.private, core, &message);
+        self.mesh.send(&mut self.store, core, &message);
         Ok(None)
     }
 
@@ -280,7 +307,7 @@ impl Monitor {
             return false;
         }
         let requester = Requester::Monitor(from, first);
-        let [a, b, c, _, _, job] = arguments;
+        let [a, b, c, d, _, job] = arguments;
         match message.kind() & !FORWARDED {
             interface::REPLY => {
                 let [error, results @ ..] = arguments;
@@ -289,18 +316,20 @@ impl Monitor {
             }
             interface::TEXT => add_text(self.requests.texts.entry(from).or_default(), message),
             interface::SPAWN => {
-                let arguments = self.requests.texts.remove(&from).unwrap_or_default();
+                let text = self.requests.texts.remove(&from).unwrap_or_default();
                 let frame = (a != 0).then_some(SharedFrame {
                     physical: a,
                     bytes: b,
                 });
-                let spawn = Spawn {
-                    arguments,
-                    frame,
-                    parent: c,
-                    job: Some(job),
-                };
-                let answer = self.spawn(&spawn).and_then(value);
+                let answer = domains::split(text, d).and_then(|text| {
+                    let request = Request {
+                        text,
+                        frame: a,
+                        gift: None,
+                        traced: None,
+                    };
+                    self.spawn(&request.by(c, job, frame)).and_then(value)
+                });
                 self.answer(requester, answer.map(Some));
             }
             interface::DOORBELL => {
@@ -328,7 +357,11 @@ impl Monitor {
                 self.kill(a)?;
                 value(0)
             }
-            interface::MEMORY => Ok([self.private.pages(), self.shared.pages(), 0, 0, 0]),
+            interface::MEMORY => {
+                let (private, shared) = self.store.pages();
+                Ok([private, shared, 0, 0, 0])
+            }
+            interface::LIST => self.list(a),
             interface::VIEW => {
                 let view = self.membership.view();
                 let [w, x, y, z] = view.cores.words();
@@ -378,7 +411,7 @@ impl Monitor {
             Requester::Monitor(core, number) => {
                 let words = [number, error, a, b, c, d, e];
                 let message = Message::new(interface::REPLY | FORWARDED, words);
-                self.mesh.send(&mut self.private, core, &message);
+                self.mesh.send(&mut self.store, core, &message);
             }
         }
     }
@@ -396,10 +429,10 @@ impl Monitor {
         match what {
             What::Plain => {}
             What::Spawn { frame } => self.on_spawn_reply(domain, frame, &reply),
-            What::Doorbell { target } => {
+            What::Doorbell { core, slot } => {
                 reply = reply.and_then(|[vector, ..]| {
-                    let domain = self.domains.by_id(domain).ok_or(Error::NoSuchDomain)?;
-                    value(domain.doorbell(target, vector as u8)?)
+                    let doorbell = self.store.doorbell(core, vector as u8)?;
+                    self.grant_doorbell(domain, doorbell, slot)
                 });
             }
         }

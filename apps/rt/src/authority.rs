@@ -1,31 +1,54 @@
-//! For monitors alone: RAM, address spaces, dispatchers, other cores, the serial port.
+//! For monitors alone: RAM, domains, other cores, the serial port.
 //!
-//! The CPU driver refuses these calls to anybody else. Memory is handed around as [`Ram`],
-//! which cannot be copied: who has it may write to it, and nobody else in this program can.
+//! A monitor starts with capabilities to all of that ([`abi::capability::monitor`]). Here they
+//! become what it works with:
+//!
+//! | type          | what it is                                                           |
+//! |---------------|----------------------------------------------------------------------|
+//! | [`Store`]     | RAM that is free, empty slots, and the monitor's own address space   |
+//! | [`Body`]      | everything that a domain consists of, made of one piece of RAM       |
+//! | [`SharedRam`] | a frame that domains of several cores may map                        |
+//! | [`KernelLog`] | the log of this core's CPU driver                                    |
+//!
+//! Memory is handed around as values that cannot be copied; their capabilities do not leave
+//! this module but to domains. So nothing here is mapped twice in the monitor itself.
 
+mod body;
 mod cores;
-mod dispatcher;
 mod log;
+mod mesh;
 mod ram;
 pub mod serial;
+mod slots;
 mod space;
+mod store;
 
+pub use body::{Body, Life, Region};
 pub use cores::*;
-pub use dispatcher::{Dispatcher, Life, grant_own_doorbell};
 pub use log::KernelLog;
-pub use ram::{Pool, Ram};
-pub use space::{
-    AddressSpace, Window, clear_mesh, close_domain_channel, domain_channel, extend_heap,
-    mesh_channel,
-};
+pub use store::{SharedRam, Store};
 
-use crate::system_call::{Error, call};
+use crate::system_call::{self, call};
 use abi::layout::{MONITOR_BUNDLE, MONITOR_MACHINE};
 use abi::machine::Machine;
 
-fn ask(number: u64, arguments: [u64; 6]) -> Result<[u64; 5], Error> {
-    // SAFETY: what the calls do to memory goes through `Ram`, of which nobody else in this
-    // program has a copy; each caller below keeps to that.
+/// Why a monitor could not do something with its capabilities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// Too little RAM is left, or there are no more slots.
+    NoMemory,
+    /// The CPU driver refused.
+    Refused(system_call::Error),
+}
+
+impl From<system_call::Error> for Error {
+    fn from(error: system_call::Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+fn ask(number: u64, arguments: [u64; 6]) -> Result<[u64; 5], system_call::Error> {
+    // SAFETY: the callers pass calls that map and start nothing in this address space.
     unsafe { call(number, arguments) }.map_err(|(error, _)| error)
 }
 

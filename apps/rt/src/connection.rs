@@ -4,6 +4,7 @@
 //! spins for long would keep others from running.
 
 use crate::system_call;
+use abi::capability::Address;
 use urpc::{Channel, Message, ReceiveError, SendError, Wait};
 
 /// Polls before a wait for a peer on another core blocks.
@@ -21,15 +22,15 @@ pub enum Ended {
 /// One end of a channel, and the doorbell of the other.
 pub struct Connection {
     channel: Channel,
-    doorbell: Option<u64>,
+    doorbell: Option<Address>,
     /// Polls before a wait blocks.
     polls: u32,
 }
 
 impl Connection {
-    /// Joins a channel with the doorbell slot that wakes its peer. Without one, the peer
+    /// Joins a channel with the doorbell that wakes its peer. Without one, the peer
     /// must not sleep.
-    pub fn new(channel: Channel, doorbell: Option<u64>) -> Self {
+    pub fn new(channel: Channel, doorbell: Option<Address>) -> Self {
         Self {
             channel,
             doorbell,
@@ -39,7 +40,7 @@ impl Connection {
 
     /// The same for a peer on this very core: it cannot run while this one polls, so a wait
     /// blocks at once.
-    pub fn on_this_core(channel: Channel, doorbell: Option<u64>) -> Self {
+    pub fn on_this_core(channel: Channel, doorbell: Option<Address>) -> Self {
         Self {
             channel,
             doorbell,
@@ -55,10 +56,10 @@ impl Connection {
     /// Rings the peer if it sleeps and something was published for it.
     pub fn ring_if_needed(&mut self) {
         if self.channel.peer_needs_doorbell()
-            && let Some(slot) = self.doorbell
+            && let Some(doorbell) = self.doorbell
         {
-            // A slot without a doorbell was reported when it was granted.
-            let _ = system_call::ring(slot);
+            // A doorbell that is none is the caller's mistake, and harms nobody else.
+            let _ = system_call::ring(doorbell);
         }
     }
 

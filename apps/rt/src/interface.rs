@@ -12,8 +12,18 @@
 pub const WRITE: u16 = 1;
 /// Up to 48 bytes of text for the next [`SPAWN`] with the same token. No reply.
 pub const TEXT: u16 = 2;
-/// Starts a program on a core, its name and arguments divided by zero bytes in the text
-/// before: frame to share with it (an id, 0 for none). Back: the domain.
+/// Starts a program on a core, with the text before: its name and arguments, divided by zero
+/// bytes, then its environment in the same way. The arguments:
+///
+/// 1. a frame to share with it (an id, 0 for none);
+/// 2. the address of a capability of the asking domain that it gets a copy of (0 for none), and
+/// 3. the first of three empty slots of the asking domain, into which its dispatcher, its root
+///    CNode and its address space are put in place of starting it (0: it is started); both on
+///    the same core only;
+/// 4. bytes of its name and arguments; the rest of the text is the environment, or with
+///    [`INHERIT`] it is that of the asking domain.
+///
+/// Back: the domain.
 pub const SPAWN: u16 = 3;
 /// Waits for a domain that this one started. Back: the exit status.
 pub const WAIT: u16 = 4;
@@ -21,7 +31,8 @@ pub const WAIT: u16 = 4;
 pub const KILL: u16 = 5;
 /// Makes a frame that can be shared: bytes. Back: address, bytes, id.
 pub const FRAME: u16 = 6;
-/// Asks for the doorbell of a domain of the same job. Back: its slot.
+/// Asks for the doorbell of a domain of the same job: the domain, and the empty slot of the
+/// asking domain that it is put into.
 pub const DOORBELL: u16 = 7;
 /// Asks a core's monitor which cores are up. Back: epoch, then the set's four words.
 pub const VIEW: u16 = 8;
@@ -36,13 +47,40 @@ pub const COUNTER: u16 = 11;
 pub const ECHO: u16 = 12;
 /// Asks how much memory a core has left. Back: free pages of private RAM, of shared RAM.
 pub const MEMORY: u16 = 13;
+/// Makes RAM of the domain's own: bytes, a multiple of the page size, and the empty slot of
+/// the asking domain that the capability is put into. It stays until [`FREE`] or the domain's end.
+pub const RAM: u16 = 14;
+/// Takes RAM back, and with it everything that was made of it: its physical address.
+pub const FREE: u16 = 15;
+/// Asks whether a domain that this one started has ended. Back: 1 if so, and its exit status;
+/// then it was waited for.
+pub const TRY_WAIT: u16 = 16;
+/// Asks for the domain with the lowest number from this one on, at least 1, on a core. Back: the
+/// domain, with its [`state`] in the highest byte; its parent; its job; two words of its name,
+/// UTF-8, filled up with zeros. [`Error::NoSuchDomain`] at the end.
+pub const LIST: u16 = 17;
 /// All requests.
-pub const REQUESTS: core::ops::RangeInclusive<u16> = TEXT..=MEMORY;
+pub const REQUESTS: core::ops::RangeInclusive<u16> = TEXT..=LIST;
 /// The answer to a request.
 pub const REPLY: u16 = 32;
 
 /// Bytes of text in one [`TEXT`] message.
 pub const TEXT_BYTES: usize = 48;
+
+/// In [`SPAWN`], beside the bytes of arguments: the child has its parent's environment.
+pub const INHERIT: u64 = 1 << 32;
+
+/// What becomes of a domain, as [`LIST`] says it.
+pub mod state {
+    /// It runs, is ready to, or waits.
+    pub const ALIVE: u64 = 0;
+    /// It was not started yet, or was stopped.
+    pub const STOPPED: u64 = 1;
+    /// It has ended, or is about to.
+    pub const ENDING: u64 = 2;
+    /// Where in the word it is.
+    pub const SHIFT: u32 = 56;
+}
 
 /// Exit status of a domain that met an exception: this plus the exception's vector.
 pub const FAULT_STATUS: i32 = 128;
@@ -73,14 +111,23 @@ pub enum Error {
     BadArgument = 9,
     /// The system was not started with test hooks.
     TestHooksOff = 10,
-    /// The domain holds as many doorbells as it can.
-    TooManyDoorbells = 11,
+    /// The domain has as many pieces of RAM as it may have.
+    TooMuchRam = 11,
     /// The channel to the monitor ended.
     MonitorGone = 12,
     /// Too much is under way to that core: wait for answers, then ask again.
     Busy = 13,
     /// The domain has as many children that it has not waited for as it may have.
     TooManyChildren = 14,
+    /// Name, arguments and environment are longer than [`abi::limits::ARGUMENT_BYTES`].
+    TooLong = 15,
+    /// Capabilities go to domains of the same core only.
+    OtherCore = 16,
+    /// The address names no slot of the asking domain, an empty one where there should be a
+    /// capability, or one with a capability that should be empty.
+    BadSlot = 17,
+    /// The CPU driver refused what the monitor asked of it.
+    Refused = 18,
 }
 
 impl Error {
@@ -97,10 +144,14 @@ impl Error {
             8 => Self::TooManyDomains,
             9 => Self::BadArgument,
             10 => Self::TestHooksOff,
-            11 => Self::TooManyDoorbells,
+            11 => Self::TooMuchRam,
             12 => Self::MonitorGone,
             13 => Self::Busy,
             14 => Self::TooManyChildren,
+            15 => Self::TooLong,
+            16 => Self::OtherCore,
+            17 => Self::BadSlot,
+            18 => Self::Refused,
             _ => Self::NoSuchRequest,
         })
     }
@@ -119,10 +170,27 @@ impl core::fmt::Display for Error {
             Self::TooManyDomains => "the core carries as many domains as it can",
             Self::BadArgument => "an argument out of range",
             Self::TestHooksOff => "the system was started without test hooks",
-            Self::TooManyDoorbells => "the domain holds as many doorbells as it can",
+            Self::TooMuchRam => "the domain has as many pieces of RAM as it may have",
             Self::Busy => "too much is under way to that core: wait for answers first",
             Self::TooManyChildren => "too many children: wait for some of them first",
             Self::MonitorGone => "the channel to the monitor ended",
+            Self::TooLong => "arguments and environment are too long together",
+            Self::OtherCore => "capabilities go to domains of the same core only",
+            Self::BadSlot => "no such slot, or not empty, or nothing in it",
+            Self::Refused => "the CPU driver refused what the monitor asked of it",
         })
+    }
+}
+
+impl From<crate::authority::Error> for Error {
+    fn from(error: crate::authority::Error) -> Self {
+        use crate::authority::Error::{NoMemory, Refused};
+        use crate::system_call::Error as Call;
+        match error {
+            NoMemory => Self::NoMemory,
+            Refused(Call::TooMany) => Self::TooManyDomains,
+            Refused(Call::NoSuchSlot | Call::EmptySlot | Call::OccupiedSlot) => Self::BadSlot,
+            Refused(_) => Self::Refused,
+        }
     }
 }

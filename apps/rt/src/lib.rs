@@ -29,13 +29,18 @@
 extern crate alloc;
 
 pub mod authority;
+pub mod capability;
 pub mod clock;
 pub mod connection;
 pub mod console;
+pub mod dispatcher;
 pub mod frame;
 mod heap;
 pub mod interface;
+pub mod lrpc;
+pub mod memory;
 pub mod monitor;
+pub mod space;
 mod start;
 pub mod system_call;
 

@@ -1,11 +1,12 @@
-//! What the monitor does for a program: spawn, wait, kill, frames, doorbells.
+//! What the monitor does for a program: spawn, wait, kill, frames, RAM, doorbells.
 
+use crate::capability::{Address, MONITOR_DOORBELL, slots};
 use crate::connection::Connection;
 use crate::frame::Frame;
-use crate::interface::{self, Error, TEXT_BYTES};
+use crate::interface::{self, Error, TEXT_BYTES, state};
 use crate::startup;
 use abi::limits::{ARGUMENT_BYTES, PAGE_CHANNEL_SLOTS};
-use abi::startup::MONITOR_DOORBELL;
+use alloc::string::String;
 use alloc::vec::Vec;
 use spin::{LazyLock, Mutex};
 use urpc::{Channel, Message, ReceiveError, SendError, Side, Wait};
@@ -150,33 +151,137 @@ pub(crate) fn write(bytes: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
+/// A program that is to be started.
+///
+/// ```no_run
+/// # fn example() -> Result<(), rt::interface::Error> {
+/// use rt::monitor::Spawn;
+/// let child = Spawn::new(&["exit", "7"]).on(1).environment(&["LOG=all"]).start()?;
+/// assert_eq!(rt::monitor::wait(child), Ok(7));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "nothing is started before `begin` or `start`"]
+pub struct Spawn<'a> {
+    core: usize,
+    arguments: &'a [&'a str],
+    environment: Option<&'a [&'a str]>,
+    frame: u64,
+    gift: u64,
+    traced: u64,
+}
+
+impl<'a> Spawn<'a> {
+    /// A program on this core. Its name comes first among the arguments.
+    pub fn new(arguments: &'a [&'a str]) -> Self {
+        Self {
+            core: here(),
+            arguments,
+            environment: None,
+            frame: 0,
+            gift: 0,
+            traced: 0,
+        }
+    }
+
+    /// Starts it on this core.
+    pub fn on(self, core: usize) -> Self {
+        Self { core, ..self }
+    }
+
+    /// Shares a frame with it.
+    pub fn frame(self, frame: &Frame) -> Self {
+        let frame = frame.id();
+        Self { frame, ..self }
+    }
+
+    /// Gives it this environment, strings `KEY=VALUE`, in place of a copy of this domain's.
+    pub fn environment(self, environment: &'a [&'a str]) -> Self {
+        let environment = Some(environment);
+        Self {
+            environment,
+            ..self
+        }
+    }
+
+    /// Gives it a copy of a capability, which it finds in [`crate::capability::GIFT`]. On the
+    /// same core only.
+    pub fn gift(self, gift: Address) -> Self {
+        Self {
+            gift: gift.0,
+            ..self
+        }
+    }
+
+    /// Does not let it run, but puts its dispatcher, its root CNode and its address space into
+    /// three empty slots of this domain, from this one on. On the same core only.
+    pub fn traced(self, slots: Address) -> Self {
+        Self {
+            traced: slots.0,
+            ..self
+        }
+    }
+
+    /// Asks for it without waiting for it to be done.
+    pub fn begin(self) -> Result<Token, Error> {
+        let inherited = startup().raw_text().1;
+        let mut text = join(self.arguments);
+        let mut sizes = text.len() as u64;
+        let whole = match self.environment {
+            Some(environment) => {
+                text.extend_from_slice(&join(environment));
+                text.len()
+            }
+            None => {
+                sizes |= interface::INHERIT;
+                text.len() + inherited.len()
+            }
+        };
+        if whole > ARGUMENT_BYTES {
+            return Err(Error::TooLong);
+        }
+        if self.arguments.is_empty() {
+            return Err(Error::BadArgument);
+        }
+        if self.core != here() && (self.gift | self.traced) != 0 {
+            return Err(Error::OtherCore);
+        }
+        let mut client = CLIENT.lock();
+        let token = client.token();
+        for chunk in text.chunks(TEXT_BYTES) {
+            let mut payload = [0; 56];
+            let route = u64::from(token) | ((self.core as u64) << 32);
+            payload[..8].copy_from_slice(&route.to_le_bytes());
+            payload[8..8 + chunk.len()].copy_from_slice(chunk);
+            let message = Message::from_bytes(interface::TEXT, &payload[..8 + chunk.len()])
+                .map_err(|_| Error::BadArgument)?;
+            client.send(&message)?;
+        }
+        let words = [self.frame, self.gift, self.traced, sizes, 0, 0];
+        client.request(token, self.core, interface::SPAWN, words)?;
+        Ok(Token(token))
+    }
+
+    /// Starts it.
+    pub fn start(self) -> Result<Domain, Error> {
+        end_spawn(self.begin()?)
+    }
+}
+
+/// Strings, divided by zero bytes.
+fn join(strings: &[&str]) -> Vec<u8> {
+    strings.join("\0").into_bytes()
+}
+
 /// Asks for a program to be started on a core, without waiting for it to be. The name
 /// comes first among the arguments.
 pub fn begin_spawn(core: usize, arguments: &[&str], frame: Option<&Frame>) -> Result<Token, Error> {
-    let bytes: usize = arguments.iter().map(|argument| argument.len() + 1).sum();
-    if arguments.is_empty() || bytes > ARGUMENT_BYTES {
-        return Err(Error::BadArgument);
+    let spawn = Spawn::new(arguments).on(core);
+    match frame {
+        Some(frame) => spawn.frame(frame).begin(),
+        None => spawn.begin(),
     }
-    let mut text = Vec::with_capacity(bytes);
-    for (index, argument) in arguments.iter().enumerate() {
-        if index > 0 {
-            text.push(0);
-        }
-        text.extend_from_slice(argument.as_bytes());
-    }
-    let mut client = CLIENT.lock();
-    let token = client.token();
-    for chunk in text.chunks(TEXT_BYTES) {
-        let mut payload = [0; 56];
-        payload[..8].copy_from_slice(&(u64::from(token) | ((core as u64) << 32)).to_le_bytes());
-        payload[8..8 + chunk.len()].copy_from_slice(chunk);
-        let message = Message::from_bytes(interface::TEXT, &payload[..8 + chunk.len()])
-            .map_err(|_| Error::BadArgument)?;
-        client.send(&message)?;
-    }
-    let id = frame.map_or(0, Frame::id);
-    client.request(token, core, interface::SPAWN, [id, 0, 0, 0, 0, 0])?;
-    Ok(Token(token))
 }
 
 /// Waits for a program to be started.
@@ -194,6 +299,12 @@ pub fn wait(domain: Domain) -> Result<i32, Error> {
     ask(here(), interface::WAIT, [domain.0, 0, 0, 0, 0, 0]).map(|results| results[0] as i32)
 }
 
+/// The exit status of a domain that this one started, if it has ended.
+pub fn try_wait(domain: Domain) -> Result<Option<i32>, Error> {
+    let [ended, status, ..] = ask(here(), interface::TRY_WAIT, [domain.0, 0, 0, 0, 0, 0])?;
+    Ok((ended != 0).then_some(status as i32))
+}
+
 /// Ends a domain of this job.
 pub fn kill(domain: Domain) -> Result<(), Error> {
     ask(domain.core(), interface::KILL, [domain.0, 0, 0, 0, 0, 0]).map(|_| ())
@@ -205,9 +316,84 @@ pub fn frame(bytes: usize) -> Result<Frame, Error> {
     Ok(Frame::new(address, bytes, id))
 }
 
-/// The doorbell slot that wakes another domain of this job.
-pub fn doorbell(domain: Domain) -> Result<u64, Error> {
-    ask(here(), interface::DOORBELL, [domain.0, 0, 0, 0, 0, 0]).map(|results| results[0])
+/// Makes RAM of this domain's own: `bytes`, a multiple of the page size, whose capability goes
+/// into an empty slot. [`crate::memory`] divides it.
+pub fn ram(bytes: u64, destination: Address) -> Result<(), Error> {
+    ask(here(), interface::RAM, [bytes, destination.0, 0, 0, 0, 0]).map(|_| ())
+}
+
+/// Gives RAM back, by its physical address. Nothing that was made of it is there afterwards.
+pub fn free_ram(base: u64) -> Result<(), Error> {
+    ask(here(), interface::FREE, [base, 0, 0, 0, 0, 0]).map(|_| ())
+}
+
+/// The doorbell that wakes another domain of this job, in a slot of its own.
+pub fn doorbell(domain: Domain) -> Result<Address, Error> {
+    let slot = slots::take().map_err(|_| Error::NoMemory)?;
+    match ask(here(), interface::DOORBELL, [domain.0, slot.0, 0, 0, 0, 0]) {
+        Ok(_) => Ok(slot),
+        Err(error) => {
+            slots::give(slot);
+            Err(error)
+        }
+    }
+}
+
+/// What a domain is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It runs, is ready to, or waits.
+    Alive,
+    /// It was not started yet, or was stopped.
+    Stopped,
+    /// It has ended, or is about to.
+    Ending,
+}
+
+/// A domain, as [`list`] tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Itself.
+    pub domain: Domain,
+    /// Who asked for it; 0: a monitor.
+    pub parent: Domain,
+    /// The first domain of its job.
+    pub job: Domain,
+    /// What it is about.
+    pub state: State,
+    /// The start of its program's name.
+    pub name: String,
+}
+
+/// The domains of a core.
+pub fn list(core: usize) -> Result<Vec<Listed>, Error> {
+    let mut domains = Vec::new();
+    let mut number = 1;
+    loop {
+        let [domain, parent, job, low, high] =
+            match ask(core, interface::LIST, [number, 0, 0, 0, 0, 0]) {
+                Ok(results) => results,
+                Err(Error::NoSuchDomain) => return Ok(domains),
+                Err(error) => return Err(error),
+            };
+        let name: [u8; 16] = zerocopy::transmute!([low, high]);
+        let length = name
+            .iter()
+            .position(|byte| *byte == 0)
+            .unwrap_or(name.len());
+        domains.push(Listed {
+            domain: Domain(domain & !(u64::MAX << state::SHIFT)),
+            parent: Domain(parent),
+            job: Domain(job),
+            state: match domain >> state::SHIFT {
+                state::ALIVE => State::Alive,
+                state::STOPPED => State::Stopped,
+                _ => State::Ending,
+            },
+            name: String::from_utf8_lossy(&name[..length]).into_owned(),
+        });
+        number = (domain & 0xff) + 1;
+    }
 }
 
 /// How much memory a core has left: free pages of private and of shared RAM.

@@ -1,5 +1,7 @@
-//! System calls of any domain. Those of monitors are in [`crate::authority`].
+//! System calls of any domain. Those with capabilities are in [`crate::capability`] and beside
+//! it, those of monitors in [`crate::authority`].
 
+use abi::capability::Address;
 use abi::syscall;
 pub use abi::syscall::Error;
 use core::fmt;
@@ -7,7 +9,7 @@ use core::fmt;
 /// Makes a system call: number and arguments in, results or the error and its one result out.
 ///
 /// # Safety
-/// The calls of monitors change memory behind the compiler's back; see [`abi::syscall`].
+/// Some calls change memory behind the compiler's back; see [`abi::syscall`].
 pub unsafe fn call(number: u64, arguments: [u64; 6]) -> Result<[u64; 5], (Error, u64)> {
     let [a, b, c, d, e, f] = arguments;
     let (status, r0, r1, r2, r3, r4): (u64, u64, u64, u64, u64, u64);
@@ -62,10 +64,10 @@ pub fn exit(status: i32) -> ! {
     unreachable!("a domain that has ended does not go on")
 }
 
-/// Rings the doorbell in `slot`.
-pub fn ring(slot: u64) -> Result<(), Error> {
+/// Rings a doorbell.
+pub fn ring(doorbell: Address) -> Result<(), Error> {
     // SAFETY: the call has no effect on memory of ours.
-    unsafe { call(syscall::RING, [slot, 0, 0, 0, 0, 0]) }
+    unsafe { call(syscall::RING, [doorbell.0, 0, 0, 0, 0, 0]) }
         .map(|_| ())
         .map_err(|(error, _)| error)
 }

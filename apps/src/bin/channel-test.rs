@@ -22,6 +22,7 @@ use alloc::{format, vec};
 use apps::arguments::{Arguments, explain};
 use apps::crew::{Crew, CrewError, Post, connect};
 use apps::pattern;
+use rt::capability::Address;
 use rt::clock;
 use rt::connection::{Connection, Ended};
 use rt::frame::Frame;
@@ -98,7 +99,7 @@ struct End {
     frame: Frame,
     side: Side,
     /// Wakes the other end.
-    doorbell: Option<u64>,
+    doorbell: Option<Address>,
     /// The core of the other end.
     peer: usize,
     messages: u64,

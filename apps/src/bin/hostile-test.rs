@@ -27,8 +27,7 @@
 extern crate alloc;
 
 use abi::layout::PAGE;
-use abi::limits::{ARGUMENT_BYTES, DOORBELL_SLOTS, LOG_BYTES, MAX_CORES, PAGE_CHANNEL_SLOTS};
-use abi::startup::MONITOR_DOORBELL;
+use abi::limits::{ARGUMENT_BYTES, LOG_BYTES, MAX_CORES, PAGE_CHANNEL_SLOTS};
 use abi::syscall::{self, FIRST_DOORBELL};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -36,6 +35,7 @@ use alloc::vec::Vec;
 use apps::arguments::{Misuse, explain};
 use core::fmt::{Debug, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
+use rt::capability::{Address, FIRST_CNODE_SLOTS, FIRST_FREE_SLOT, MONITOR_DOORBELL};
 use rt::connection::Connection;
 use rt::frame::Frame;
 use rt::interface::{self, Error, KILLED_STATUS};
@@ -520,7 +520,7 @@ fn heir(gate: Domain, umpire: Domain) -> Verdict {
     mark(rt::startup().frame, 0x5eed);
     for gone in [maker, gate] {
         let deadline = clock::now_ns() + PATIENCE_NS;
-        while patiently(|| monitor::doorbell(gone)) != Err(Error::NoSuchDomain) {
+        while is_listed(gone)? {
             if clock::now_ns() >= deadline {
                 return Err(format!("{gone:x?} does not end"));
             }
@@ -531,8 +531,14 @@ fn heir(gate: Domain, umpire: Domain) -> Verdict {
     let grabbed = patiently(|| monitor::spawn(maker.core(), &grab, None)).and_then(monitor::wait);
     check("the heir's grab", &grabbed, &Ok(0))?;
     check_marks(rt::startup().frame, 0x5eed)?;
-    let slot = monitor::doorbell(umpire).map_err(|error| error.to_string())?;
-    check("ring of the umpire", &system_call::ring(slot), &Ok(()))
+    let doorbell = monitor::doorbell(umpire).map_err(|error| error.to_string())?;
+    check("ring of the umpire", &system_call::ring(doorbell), &Ok(()))
+}
+
+/// Whether a domain is there still.
+fn is_listed(domain: Domain) -> Result<bool, String> {
+    let listed = patiently(|| monitor::list(domain.core())).map_err(|error| error.to_string())?;
+    Ok(listed.iter().any(|other| other.domain == domain))
 }
 
 /// Makes many frames: they are zero, none is the page that another has, and marks stay.
@@ -680,13 +686,10 @@ fn steal_bell() -> Verdict {
             )?;
         }
     }
-    let none = Err(system_call::Error::NoDoorbell);
-    for slot in MONITOR_DOORBELL + 1..DOORBELL_SLOTS as u64 {
-        check(
-            "ring of a slot never granted",
-            &system_call::ring(slot),
-            &none,
-        )?;
+    let none = Err(system_call::Error::EmptySlot);
+    for slot in FIRST_FREE_SLOT..FIRST_CNODE_SLOTS {
+        let rung = system_call::ring(Address::new(2, slot));
+        check("ring of a slot never granted", &rung, &none)?;
     }
     Ok(())
 }
@@ -906,10 +909,10 @@ fn scribble(way: &str) -> Verdict {
 
 /// Rings its monitor and other domains without anything to tell them.
 fn ring(victims: &[u64]) -> Verdict {
-    let mut slots = [MONITOR_DOORBELL].to_vec();
+    let mut doorbells = [MONITOR_DOORBELL].to_vec();
     for victim in victims {
         match patiently(|| monitor::doorbell(Domain(*victim))) {
-            Ok(slot) => slots.push(slot),
+            Ok(doorbell) => doorbells.push(doorbell),
             // It has ended already.
             Err(Error::NoSuchDomain) => {}
             Err(error) => return Err(error.to_string()),
@@ -917,8 +920,8 @@ fn ring(victims: &[u64]) -> Verdict {
     }
     let end = clock::now_ns() + STORM_NS;
     while clock::now_ns() < end {
-        for slot in &slots {
-            check("a ring", &system_call::ring(*slot), &Ok(()))?;
+        for doorbell in &doorbells {
+            check("a ring", &system_call::ring(*doorbell), &Ok(()))?;
         }
     }
     Ok(())

@@ -18,8 +18,8 @@
 //!  memory CNode: the frames of image, stack and heap and the page tables, from slot 1 on
 //! ```
 //!
-//! A monitor starts with the same root and task CNode, and in the latter with what [`monitor`]
-//! lists instead.
+//! A monitor starts with the same root and task CNode, without a memory CNode, and in the task
+//! CNode with what [`monitor`] lists beside its dispatcher, address space and doorbell.
 
 use crate::layout::PAGE;
 use crate::syscall::DISPATCHER_BYTES;
@@ -78,15 +78,15 @@ pub mod monitor {
 
     /// All cores of the machine: their vectors, the right to start them, and, since this
     /// core is among them, the authority over its CPU driver.
-    pub const CORES: Address = Address::new(2, 3);
+    pub const CORES: Address = Address::new(2, 6);
     /// Private RAM that nothing uses yet; `free` in the startup page tells where it begins.
-    pub const PRIVATE_RAM: Address = Address::new(2, 4);
+    pub const PRIVATE_RAM: Address = Address::new(2, 7);
     /// The bundle of programs: a frame to read and execute.
-    pub const BUNDLE: Address = Address::new(2, 5);
+    pub const BUNDLE: Address = Address::new(2, 8);
     /// On core 0: the ports of the first serial port.
-    pub const SERIAL: Address = Address::new(2, 6);
+    pub const SERIAL: Address = Address::new(2, 9);
     /// On core 0: all interrupt lines.
-    pub const LINES: Address = Address::new(2, 7);
+    pub const LINES: Address = Address::new(2, 10);
 }
 
 /// Bytes of a slot, and what its physical address is a multiple of.

@@ -18,6 +18,7 @@
 //!  0000_0042_0000_0000  log ring of the CPU driver                        monitor r--
 //!  0000_0041_0000_0000  machine description                               monitor r--
 //!  0000_0040_0000_0000  bundle: every program                             monitor r--
+//!  0000_0030_0000_0000  frames that a domain maps for itself              user    rw- r-- r-x
 //!  0000_0020_0000_0000  frames shared with other domains                  user    rw-
 //!  0000_0010_0000_0000  heap                                              user    rw-
 //!  0000_0000_0040_0000  program image                                     user    r-x r-- rw-
@@ -72,6 +73,10 @@ pub const USER_IMAGE: u64 = 0x40_0000;
 pub const USER_HEAP: u64 = 0x10_0000_0000;
 /// Start of frames shared with other domains.
 pub const USER_FRAMES: u64 = 0x20_0000_0000;
+/// Start of the frames that a domain maps for itself.
+pub const USER_MAPPINGS: u64 = 0x30_0000_0000;
+/// First address beyond them.
+pub const USER_MAPPINGS_END: u64 = 0x40_0000_0000;
 /// End of the stack, which grows down from here.
 pub const USER_STACK_TOP: u64 = 0x7000_0000_0000;
 /// Bytes of the stack.

@@ -51,20 +51,56 @@ pub struct Startup {
     pub frame: u64,
     /// Bytes of that frame.
     pub frame_bytes: u64,
-    /// Bytes of `arguments`.
+    /// Bytes of the arguments in `arguments`.
     pub arguments_bytes: u64,
+    /// Bytes of the environment, which follows them there.
+    pub environment_bytes: u64,
     /// Program name, UTF-8, filled up with zeros.
     pub name: [u8; NAME_BYTES],
-    /// Arguments, UTF-8, divided by single zero bytes; the program name comes first.
+    /// Arguments, UTF-8, divided by single zero bytes, the program name first; right behind
+    /// them the environment, strings `KEY=VALUE` divided in the same way.
     pub arguments: [u8; ARGUMENT_BYTES],
 }
 
 impl Startup {
     /// The arguments in order, the program name first.
     pub fn arguments(&self) -> impl Iterator<Item = &str> {
-        let bytes = (self.arguments_bytes as usize).min(ARGUMENT_BYTES);
-        let text = core::str::from_utf8(&self.arguments[..bytes]).unwrap_or("");
-        text.split('\0').filter(move |_| bytes > 0)
+        strings(self.raw_text().0)
+    }
+
+    /// The environment: strings `KEY=VALUE`.
+    pub fn environment(&self) -> impl Iterator<Item = &str> {
+        strings(self.raw_text().1)
+    }
+
+    /// The value of a variable of the environment.
+    pub fn variable(&self, key: &str) -> Option<&str> {
+        let mut pairs = self.environment().filter_map(|text| text.split_once('='));
+        pairs.find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
+
+    /// Arguments and environment as they lie there.
+    pub fn raw_text(&self) -> (&[u8], &[u8]) {
+        let middle = (self.arguments_bytes as usize).min(ARGUMENT_BYTES);
+        let rest = (self.environment_bytes as usize).min(ARGUMENT_BYTES - middle);
+        (
+            &self.arguments[..middle],
+            &self.arguments[middle..middle + rest],
+        )
+    }
+
+    /// Puts arguments and environment there; false if they are too long.
+    #[must_use]
+    pub fn set_text(&mut self, arguments: &[u8], environment: &[u8]) -> bool {
+        let (middle, end) = (arguments.len(), arguments.len() + environment.len());
+        if end > ARGUMENT_BYTES {
+            return false;
+        }
+        self.arguments[..middle].copy_from_slice(arguments);
+        self.arguments[middle..end].copy_from_slice(environment);
+        self.arguments_bytes = middle as u64;
+        self.environment_bytes = environment.len() as u64;
+        true
     }
 
     /// How the machine is run.
@@ -77,5 +113,35 @@ impl Startup {
     /// The cores that were up when the domain was started, in ascending order.
     pub fn cores(&self) -> impl Iterator<Item = usize> {
         (0..crate::limits::MAX_CORES).filter(|core| self.cores[core / 64] >> (core % 64) & 1 != 0)
+    }
+}
+
+/// Strings that are divided by single zero bytes; no bytes are no strings.
+fn strings(bytes: &[u8]) -> impl Iterator<Item = &str> {
+    let text = core::str::from_utf8(bytes).unwrap_or("");
+    text.split('\0').filter(move |_| !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+    use zerocopy::FromZeros;
+
+    #[test]
+    fn arguments_and_environment_lie_side_by_side() {
+        let mut start = Startup::new_zeroed();
+        assert_eq!(start.arguments().count() + start.environment().count(), 0);
+        assert!(start.set_text(b"program\0\0word", b"A=1\0B=x=y\0odd"));
+        let arguments: Vec<&str> = start.arguments().collect();
+        assert_eq!(arguments, ["program", "", "word"]);
+        let environment: Vec<&str> = start.environment().collect();
+        assert_eq!(environment, ["A=1", "B=x=y", "odd"]);
+        assert_eq!(start.variable("B"), Some("x=y"));
+        assert_eq!((start.variable("odd"), start.variable("C")), (None, None));
+        assert!(start.set_text(&[b'x'; ARGUMENT_BYTES], b""));
+        assert!(!start.set_text(&[b'x'; ARGUMENT_BYTES], b"y"));
+        assert!(size_of::<Startup>() <= crate::layout::PAGE as usize);
     }
 }

@@ -1,10 +1,10 @@
 //! The database, and what puts capabilities into slots: insert, copy, mint, move.
 
 use crate::capability::{Capability, Marks};
-use abi::capability::Rights;
 use crate::error::Error;
 use crate::slot::{Link, SLOT_BYTES, SlotId, Slots};
 use crate::tree::{Key, Tree};
+use abi::capability::Rights;
 
 /// Who asks. The CPU driver says so; a user cannot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

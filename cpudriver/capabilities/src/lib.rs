@@ -75,10 +75,10 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
+pub use abi::capability::{Kind, Resource, Rights};
 pub use capability::Capability;
 pub use database::{Caller, Database};
 pub use error::Error;
-pub use abi::capability::{Kind, Resource, Rights};
 pub use removal::{Deleted, Finalise, Progress};
 pub use retype::Retype;
 pub use slot::{SLOT_BYTES, Slot, SlotId, Slots};

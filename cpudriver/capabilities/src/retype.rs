@@ -1,11 +1,11 @@
 //! Retype: making objects out of a range.
 
 use crate::capability::{Capability, Marks};
-use abi::capability::Rights;
 use crate::database::{Caller, Database};
 use crate::error::Error;
-use abi::capability::Kind;
 use crate::slot::{Link, SLOT_BYTES, SlotId, Slots};
+use abi::capability::Kind;
+use abi::capability::Rights;
 
 /// Most objects that one call makes.
 pub const MAX_OBJECTS: u64 = 256;

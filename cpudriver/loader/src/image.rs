@@ -34,6 +34,8 @@ const MAX_KERNEL_PAGES: u64 = 4096;
 const MAX_MONITOR_PAGES: u64 = 4096;
 /// Bytes of a monitor's first heap.
 pub const MONITOR_HEAP_BYTES: u64 = 1 << 20;
+/// The monitor's first CNodes: root and task.
+const CNODE_PAGES: u64 = 2;
 /// Page tables beyond those that grow with RAM and bundle.
 const FIXED_TABLES: u64 = 64;
 
@@ -52,6 +54,11 @@ pub struct Parts<'a> {
     pub monitor: &'a [u8],
     /// Symbol tables, which the CPU driver gets in a row.
     pub symbols: [&'a [u8]; 2],
+}
+
+/// Bytes that tell of each page of private RAM which life as a page table it is in.
+const fn lives_bytes(private_bytes: u64) -> u64 {
+    (private_bytes / PAGE * size_of::<u32>() as u64).next_multiple_of(PAGE)
 }
 
 /// Why a core's memory could not be built.
@@ -118,6 +125,8 @@ impl<'a> Parts<'a> {
             + self.symbol_bytes().div_ceil(PAGE)
             + (size_of::<Machine>() as u64).div_ceil(PAGE)
             + 1
+            + CNODE_PAGES
+            + lives_bytes(core.private_bytes) / PAGE
             + FIXED_TABLES
             + (self.machine.bundle_bytes / LARGE_PAGE + 2)
             + (core.private_bytes >> 30);
@@ -307,6 +316,8 @@ pub fn build(parts: &Parts<'_>, memory: &mut [u8]) -> Result<CoreRecord, ImageEr
     )?;
     let machine_copy = window.place(machine.as_bytes())?;
     let dispatcher = window.take(DISPATCHER_BYTES / PAGE)?;
+    let cnodes = window.take(CNODE_PAGES)?;
+    let lives = window.take(lives_bytes(core.private_bytes) / PAGE)?;
 
     // The direct map: small pages for what is in use here, large ones for the rest.
     for page in (0..plan.bytes).step_by(PAGE as usize) {
@@ -381,7 +392,6 @@ pub fn build(parts: &Parts<'_>, memory: &mut [u8]) -> Result<CoreRecord, ImageEr
     }
 
     let mut startup = monitor_startup(machine, parts.core);
-    startup.page_table = user;
     startup.free = core.region + window.used;
     window.write(start, startup.as_bytes());
 
@@ -404,6 +414,8 @@ pub fn build(parts: &Parts<'_>, memory: &mut [u8]) -> Result<CoreRecord, ImageEr
     record.monitor_entry = plan.monitor.entry;
     record.machine = machine_copy;
     record.monitor_dispatcher = dispatcher;
+    record.monitor_cnodes = cnodes;
+    record.table_lives = lives;
     window.write(record_page, record.as_bytes());
     Ok(record)
 }
@@ -430,8 +442,8 @@ fn monitor_startup(machine: &Machine, core: usize) -> Startup {
     let length = label.len().min(start.accelerator.len());
     start.accelerator[..length].copy_from_slice(&label[..length]);
     start.name[..7].copy_from_slice(b"monitor");
-    start.arguments[..7].copy_from_slice(b"monitor");
-    start.arguments_bytes = 7;
+    let fits = start.set_text(b"monitor", b"");
+    debug_assert!(fits);
     start
 }
 

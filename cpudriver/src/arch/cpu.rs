@@ -41,6 +41,14 @@ pub fn initialise() {
     unsafe {
         x86::controlregs::cr0_write(cr0);
         x86::controlregs::cr4_write(cr4);
+        // Entry 4 of the page attribute table is write-combining, which by default it is not;
+        // the first four, which all other mappings use, stay as they are after a reset.
+        if features
+            .get_feature_info()
+            .is_some_and(|info| info.has_pat())
+        {
+            msr::wrmsr(msr::IA32_PAT, 0x0007_0401_0007_0406);
+        }
         let efer = msr::rdmsr(msr::IA32_EFER);
         msr::wrmsr(msr::IA32_EFER, efer | 1 | (1 << 11));
     }
@@ -53,6 +61,26 @@ pub fn initialise() {
 pub unsafe fn switch_address_space(root: u64) {
     // SAFETY: the caller vouches for the kernel half, on which alone ring 0 relies.
     unsafe { x86::controlregs::cr3_write(root) };
+}
+
+/// Whether pages of 1 GiB can be mapped.
+pub fn has_giant_pages() -> bool {
+    raw_cpuid::CpuId::new()
+        .get_extended_processor_and_feature_identifiers()
+        .is_some_and(|features| features.has_1gib_pages())
+}
+
+/// The root page table in use.
+pub fn loaded_root() -> u64 {
+    // SAFETY: reading CR3 has no effect.
+    unsafe { x86::controlregs::cr3() }
+}
+
+/// Drops all translations of the lower half.
+pub fn forget_translations() {
+    // SAFETY: the same root again; dropping translations makes the processor read the tables
+    // again.
+    unsafe { x86::controlregs::cr3_write(x86::controlregs::cr3()) };
 }
 
 /// Drops the translation of one address.

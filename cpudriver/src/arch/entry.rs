@@ -1,12 +1,26 @@
 //! The ways in and out of ring 3.
 //!
-//! On the way in, the registers of the dispatcher that ran are saved in its own object; on
-//! the way out, those of the next are loaded. The one kernel stack is empty again by then:
-//! nothing of the CPU driver survives from one entry to the next but its statics.
+//! A system call goes through one of three:
+//!
+//! - Most calls change nothing about who runs. Their results go straight back to the caller,
+//!   whose other registers were never touched.
+//! - Where somebody else may have to run, the caller's registers are saved in its own
+//!   dispatcher, and [`crate::choose`] says with whose to go on.
+//! - The call of a server that waits for it, and the answer to a client that waits for it,
+//!   change from one to the other right here: the *fast path*, which does what `lrpc` would.
+//!
+//! Interrupts and exceptions save all registers. The one kernel stack is empty again on the way
+//! out: nothing of the CPU driver survives from one entry to the next but its statics.
 
 use super::descriptors::{USER_CODE, USER_DATA};
-use crate::{interrupt, system_call};
-use abi::layout::kernel_stack_top;
+use crate::dispatcher::{Dispatcher, Endpoint, State};
+use crate::{choose, interrupt, system_call, work};
+use abi::capability::{INDEX_BITS, Kind, Rights};
+use abi::layout::{DIRECT_MAP, KERNEL_RECORD, kernel_stack_top};
+use abi::limits::MAX_DISPATCHERS;
+use abi::record::{CoreRecord, Counters};
+use abi::syscall;
+use capabilities::Capability;
 use core::mem::offset_of;
 use core::ptr::null_mut;
 use core::sync::atomic::{AtomicPtr, AtomicU64};
@@ -14,7 +28,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU64};
 /// Registers of a dispatcher that does not run. The first 18 are those that
 /// [`abi::syscall::REGISTERS`] names, in its order.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Registers {
     pub rax: u64,
     pub rbx: u64,
@@ -35,8 +49,33 @@ pub struct Registers {
     pub rip: u64,
     pub rflags: u64,
     /// Not 0: stopped between any two instructions, every register counts. 0: stopped in a
-    /// system call, which leaves `rcx`, `r9` and `r11` undefined.
+    /// system call, which leaves `rcx` and `r11` undefined.
     pub all: u64,
+}
+
+impl Registers {
+    /// Those of a dispatcher that has not run yet.
+    pub const START: Self = Self {
+        rax: 0,
+        rbx: 0,
+        rcx: 0,
+        rdx: 0,
+        rsi: 0,
+        rdi: 0,
+        rbp: 0,
+        rsp: 0,
+        r8: 0,
+        r9: 0,
+        r10: 0,
+        r11: 0,
+        r12: 0,
+        r13: 0,
+        r14: 0,
+        r15: 0,
+        rip: 0,
+        rflags: 0x202,
+        all: 1,
+    };
 }
 
 /// What an exception or interrupt leaves on the kernel stack, `rax` to `r15` included.
@@ -99,8 +138,17 @@ impl Frame {
     }
 }
 
-/// The registers into which a system call saves what the caller wants back.
-pub static CURRENT: AtomicPtr<Registers> = AtomicPtr::new(null_mut());
+/// Who runs in ring 3, or did last.
+pub static CURRENT: AtomicPtr<Dispatcher> = AtomicPtr::new(null_mut());
+/// Whose turn it is: whom the current one runs for. Often it is itself.
+pub static CONTEXT: AtomicPtr<Dispatcher> = AtomicPtr::new(null_mut());
+/// All dispatchers, by handle.
+pub static TABLE: [AtomicPtr<Dispatcher>; MAX_DISPATCHERS] =
+    [const { AtomicPtr::new(null_mut()) }; MAX_DISPATCHERS];
+/// Whose floating-point registers are in the processor: the handle plus 1; 0: nobody's.
+pub static FLOAT_HOLDER: AtomicU64 = AtomicU64::new(0);
+/// What a system call came to: `rax rdi rsi rdx r10 r8 r9`.
+pub static RESULTS: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 static USER_STACK: AtomicU64 = AtomicU64::new(0);
 
 core::arch::global_asm!(
@@ -110,25 +158,185 @@ core::arch::global_asm!(
     ".global system_call_entry",
     "system_call_entry:",
     "mov [rip + {user_stack}], rsp",
-    "mov rsp, [rip + {current}]",
-    "mov [rsp + {RIP}], rcx",
-    "mov [rsp + {RFLAGS}], r11",
-    "mov rcx, [rip + {user_stack}]",
-    "mov [rsp + {RSP}], rcx",
-    "mov [rsp + {RBX}], rbx",
-    "mov [rsp + {RBP}], rbp",
-    "mov [rsp + {R12}], r12",
-    "mov [rsp + {R13}], r13",
-    "mov [rsp + {R14}], r14",
-    "mov [rsp + {R15}], r15",
-    "mov qword ptr [rsp + {ALL}], 0",
     "mov rsp, {stack}",
-    "mov rcx, r10",
-    "xor ebp, ebp", // backtraces end here
-    "push rbp",
-    "push rax", // the number is the seventh argument
+    "push [rip + {user_stack}]",
+    "push rcx",
+    "push r11",
+    "push rax",
+    "cmp rax, {CALL}",
+    "je 20f",
+    "cmp rax, {REPLY_RECEIVE}",
+    "je 30f",
+    "10:",
+    "mov rcx, r10", // and the number is the seventh argument, on the stack
     "call {system_call}",
+    "test al, al",
+    "jnz 11f",
+    "mov rax, [rip + {results}]",
+    "mov rdi, [rip + {results} + 8]",
+    "mov rsi, [rip + {results} + 16]",
+    "mov rdx, [rip + {results} + 24]",
+    "mov r10, [rip + {results} + 32]",
+    "mov r8, [rip + {results} + 40]",
+    "mov r9, [rip + {results} + 48]",
+    "pop r11", // the number
+    "pop r11",
+    "pop rcx",
+    "pop rsp",
+    "sysretq",
+    // Somebody else may run next. The caller's registers that functions keep are as they were.
+    "11:",
+    "pop rax",
+    "mov rdi, [rip + {current}]",
+    "pop [rdi + {RFLAGS}]",
+    "pop [rdi + {RIP}]",
+    "pop [rdi + {RSP}]",
+    "mov [rdi + {RBX}], rbx",
+    "mov [rdi + {RBP}], rbp",
+    "mov [rdi + {R12}], r12",
+    "mov [rdi + {R13}], r13",
+    "mov [rdi + {R14}], r14",
+    "mov [rdi + {R15}], r15",
+    "mov qword ptr [rdi + {ALL}], 0",
+    "mov rax, [rip + {results}]",
+    "mov [rdi + {RAX}], rax",
+    "mov rax, [rip + {results} + 8]",
+    "mov [rdi + {RDI}], rax",
+    "mov rax, [rip + {results} + 16]",
+    "mov [rdi + {RSI}], rax",
+    "mov rax, [rip + {results} + 24]",
+    "mov [rdi + {RDX}], rax",
+    "mov rax, [rip + {results} + 32]",
+    "mov [rdi + {R10}], rax",
+    "mov rax, [rip + {results} + 40]",
+    "mov [rdi + {R8}], rax",
+    "mov rax, [rip + {results} + 48]",
+    "mov [rdi + {R9}], rax",
+    "xor ebp, ebp", // backtraces end here
+    "call {choose}",
     "mov rdi, rax",
+    "jmp resume",
+    // ---- the fast path of LRPC ------------------------------------------------------
+    // Leaves the current dispatcher's registers that functions keep in it, which rax points
+    // to, and looks up the endpoint capability that rdi names: rbp its slot, r13 the endpoint,
+    // r12 the direct map. Where that is not so easy, the slow path finds out why.
+    ".macro look_up_endpoint right",
+    "mov rax, [rip + {current}]",
+    "mov [rax + {RBX}], rbx",
+    "mov [rax + {RBP}], rbp",
+    "mov [rax + {R12}], r12",
+    "mov [rax + {R13}], r13",
+    "mov [rax + {R14}], r14",
+    "mov [rax + {R15}], r15",
+    "mov rbx, rdi",
+    "shr rbx, {INDEX_BITS}",
+    "shl rbx, 6",
+    "cmp rbx, [rax + {CSPACE_BYTES}]",
+    "jae 40f",
+    "add rbx, [rax + {CSPACE}]",
+    "cmp byte ptr [rbx + {KIND}], {CNODE}",
+    "jne 40f",
+    "mov ebp, edi",
+    "and ebp, (1 << {INDEX_BITS}) - 1",
+    "shl ebp, 6",
+    "cmp rbp, [rbx + {BYTES}]",
+    "jae 40f",
+    "mov r12, {DIRECT_MAP}",
+    "add rbp, r12",
+    "add rbp, [rbx + {BASE}]",
+    "cmp byte ptr [rbp + {KIND}], {ENDPOINT}",
+    "jne 40f",
+    "test byte ptr [rbp + {RIGHTS}], \\right",
+    "jz 40f",
+    "mov r13, [rbp + {BASE}]",
+    "add r13, r12",
+    ".endm",
+    // A call: rax is the client, rbx becomes the server.
+    "20:",
+    "look_up_endpoint {WRITE}",
+    "movzx ebx, byte ptr [r13 + {RECEIVER}]",
+    "test ebx, ebx",
+    "jz 40f",
+    "lea r14, [rip + {table}]",
+    "mov rbx, [r14 + rbx * 8 - 8]",
+    "cmp qword ptr [rbx + {DEADLINE}], 0",
+    "jne 40f",
+    "cmp qword ptr [rip + {float_holder}], 0",
+    "jne 40f",
+    "mov byte ptr [r13 + {RECEIVER}], 0",
+    "mov cl, [rax + {LINK}]",
+    "mov [rbx + {CALLER}], cl",
+    "mov cl, [rbx + {LINK}]",
+    "mov [rax + {SERVER}], cl",
+    "mov byte ptr [rax + {STATE}], {CALLING}",
+    "mov byte ptr [rbx + {STATE}], {RUNNABLE}",
+    "mov rdi, [rbp + {BADGE}]",
+    // From the one in rax to the one in rbx, which was stopped in a system call.
+    "25:",
+    "pop rcx", // the number
+    "pop [rax + {RFLAGS}]",
+    "pop [rax + {RIP}]",
+    "pop [rax + {RSP}]",
+    "mov qword ptr [rax + {ALL}], 0",
+    "mov [rip + {current}], rbx",
+    "inc qword ptr [{record} + {SYSTEM_CALLS}]",
+    "inc qword ptr [{record} + {SWITCHES}]",
+    "lea rcx, [rbx + {NAME}]",
+    "sub rcx, r12",
+    "mov [{record} + {CURRENT_NAME}], rcx",
+    "mov rcx, [rbx + {ROOT}]",
+    "mov cr3, rcx",
+    "xor eax, eax",
+    "mov rcx, [rbx + {RIP}]",
+    "mov r11, [rbx + {RFLAGS}]",
+    "mov rsp, [rbx + {RSP}]",
+    "mov rbp, [rbx + {RBP}]",
+    "mov r12, [rbx + {R12}]",
+    "mov r13, [rbx + {R13}]",
+    "mov r14, [rbx + {R14}]",
+    "mov r15, [rbx + {R15}]",
+    "mov rbx, [rbx + {RBX}]",
+    "sysretq",
+    // An answer: rax is the server, rbx becomes the client.
+    "30:",
+    "look_up_endpoint {READ}",
+    "mov cl, [rax + {LINK}]",
+    "cmp cl, [r13 + {OWNER}]",
+    "jne 40f",
+    "cmp word ptr [r13 + {QUEUED}], 0",
+    "jne 40f",
+    "cmp byte ptr [rax + {PENDING}], 0",
+    "jne 40f",
+    "movzx ebx, byte ptr [rax + {CALLER}]",
+    "test ebx, ebx",
+    "jz 40f",
+    "lea r14, [rip + {table}]",
+    "mov rbx, [r14 + rbx * 8 - 8]",
+    "cmp rbx, [rip + {context}]",
+    "jne 40f",
+    "cmp word ptr [rbx + {STATE}], {CALLING}", // and not stopped
+    "jne 40f",
+    "cmp qword ptr [rbx + {ALL}], 0", // a fault
+    "jne 40f",
+    "cmp qword ptr [rip + {float_holder}], 0",
+    "jne 40f",
+    "mov [r13 + {RECEIVER}], cl",
+    "sub r13, r12",
+    "mov [rax + {AT_ENDPOINT}], r13",
+    "mov byte ptr [rax + {CALLER}], 0",
+    "mov byte ptr [rbx + {SERVER}], 0",
+    "mov byte ptr [rax + {STATE}], {RECEIVING}",
+    "mov byte ptr [rbx + {STATE}], {RUNNABLE}",
+    "xor edi, edi",
+    "jmp 25b",
+    "40:",
+    "mov rbx, [rax + {RBX}]",
+    "mov rbp, [rax + {RBP}]",
+    "mov r12, [rax + {R12}]",
+    "mov r13, [rax + {R13}]",
+    "mov r14, [rax + {R14}]",
+    "mov r15, [rax + {R15}]",
+    "jmp 10b",
     // ---- out: rdi points to the registers to go on with -----------------------------
     ".global resume",
     "resume:",
@@ -148,7 +356,7 @@ core::arch::global_asm!(
     "mov rdx, [rdi + {RDX}]",
     "mov r10, [rdi + {R10}]",
     "mov r8, [rdi + {R8}]",
-    "xor r9d, r9d", // nothing of the kernel's leaks out
+    "mov r9, [rdi + {R9}]",
     "mov rdi, [rdi + {RDI}]",
     "sysretq",
     "2:",
@@ -215,13 +423,23 @@ core::arch::global_asm!(
     "call {interrupt}",
     "mov rdi, rax",
     "jmp resume",
-    // ---- waiting for an interrupt -------------------------------------------------------
+    // ---- nobody to run: waiting for an interrupt, or working between two ------------------
     ".global idle",
     "idle:",
     "mov rsp, {stack}",
     "sti",
     "4: hlt",
     "jmp 4b",
+    ".global breathe",
+    "breathe:",
+    "mov rsp, {stack}",
+    "sti",
+    "nop", // whatever is pending strikes after this one
+    "cli",
+    "xor ebp, ebp",
+    "call {work}",
+    "mov rdi, rax",
+    "jmp resume",
     // ---- the first instructions of a core in its own memory -----------------------------
     ".global core_entry",
     "core_entry:",
@@ -244,7 +462,48 @@ core::arch::global_asm!(
     stack = const kernel_stack_top(0) as i64,
     system_call = sym system_call,
     interrupt = sym interrupt,
+    choose = sym choose,
+    work = sym work,
     main = sym crate::main,
+    context = sym CONTEXT,
+    table = sym TABLE,
+    float_holder = sym FLOAT_HOLDER,
+    results = sym RESULTS,
+    record = const KERNEL_RECORD as i64,
+    CALL = const syscall::CALL,
+    REPLY_RECEIVE = const syscall::REPLY_RECEIVE,
+    INDEX_BITS = const INDEX_BITS,
+    DIRECT_MAP = const DIRECT_MAP as i64,
+    CNODE = const Kind::CNode as u8,
+    ENDPOINT = const Kind::Endpoint as u8,
+    READ = const Rights::READ.bits(),
+    WRITE = const Rights::WRITE.bits(),
+    // A slot begins with its capability.
+    KIND = const offset_of!(Capability, kind),
+    RIGHTS = const offset_of!(Capability, rights),
+    BASE = const offset_of!(Capability, base),
+    BYTES = const offset_of!(Capability, bytes),
+    BADGE = const offset_of!(Capability, badge),
+    CSPACE = const offset_of!(Dispatcher, cspace.slots),
+    CSPACE_BYTES = const offset_of!(Dispatcher, cspace.bytes),
+    ROOT = const offset_of!(Dispatcher, root),
+    NAME = const offset_of!(Dispatcher, name),
+    AT_ENDPOINT = const offset_of!(Dispatcher, endpoint),
+    DEADLINE = const offset_of!(Dispatcher, deadline_ns),
+    STATE = const offset_of!(Dispatcher, state),
+    LINK = const offset_of!(Dispatcher, link),
+    CALLER = const offset_of!(Dispatcher, caller),
+    SERVER = const offset_of!(Dispatcher, server),
+    PENDING = const offset_of!(Dispatcher, pending),
+    RUNNABLE = const State::Runnable as u8,
+    RECEIVING = const State::Receiving as u8,
+    CALLING = const State::Calling as u8,
+    RECEIVER = const offset_of!(Endpoint, receiver),
+    OWNER = const offset_of!(Endpoint, owner),
+    QUEUED = const offset_of!(Endpoint, queued),
+    SYSTEM_CALLS = const offset_of!(CoreRecord, counters) + offset_of!(Counters, system_calls),
+    SWITCHES = const offset_of!(CoreRecord, counters) + offset_of!(Counters, switches),
+    CURRENT_NAME = const offset_of!(CoreRecord, current_name),
     user_data = const USER_DATA,
     user_code = const USER_CODE,
     RAX = const offset_of!(Registers, rax),
@@ -275,6 +534,7 @@ unsafe extern "C" {
     pub fn core_entry();
     fn interrupt_stubs();
     fn idle() -> !;
+    fn breathe() -> !;
     fn resume(registers: *const Registers) -> !;
     fn leave_for(page_table: u64, stack: u64) -> !;
 }
@@ -288,6 +548,13 @@ pub fn stub(vector: usize) -> u64 {
 pub fn wait_for_interrupt() -> ! {
     // SAFETY: nothing on the stack is needed again: an interrupt ends in `resume` or here.
     unsafe { idle() }
+}
+
+/// Lets interrupts in that are pending, with an empty kernel stack, then goes on with
+/// [`crate::work`].
+pub fn let_interrupts_in() -> ! {
+    // SAFETY: as above.
+    unsafe { breathe() }
 }
 
 /// Goes on in ring 3.

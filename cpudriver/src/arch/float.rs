@@ -7,15 +7,15 @@
 //! What there is to save comes from CPUID: XSAVE with x87, SSE, AVX and AVX-512 as far as
 //! the processor has them, else FXSAVE.
 
-use abi::syscall::DISPATCHER_BYTES;
+use crate::dispatcher::own_slots;
 use core::arch::asm;
 use core::arch::x86_64::__cpuid_count;
 use x86::controlregs::{self, Cr0, Cr4, Xcr0};
 
 /// Where in a dispatcher's memory the registers are kept: behind the dispatcher.
-pub const AREA_OFFSET: usize = 6 * 1024;
-/// Bytes set aside for them.
-const AREA_BYTES: usize = DISPATCHER_BYTES as usize - AREA_OFFSET;
+pub const AREA_OFFSET: usize = 2 * 1024;
+/// Bytes set aside for them: up to the dispatcher's slots.
+const AREA_BYTES: usize = own_slots(0) as usize - AREA_OFFSET;
 
 const BASE: Xcr0 = Xcr0::XCR0_FPU_MMX_STATE.union(Xcr0::XCR0_SSE_STATE);
 const AVX512: Xcr0 = Xcr0::XCR0_OPMASK_STATE

@@ -1,40 +1,38 @@
-//! Page tables of this core, reached through the direct map.
+//! The private RAM of this core, reached through the direct map: page tables, slots, and
+//! the objects that dispatchers and endpoints are.
 
 use abi::layout::{DIRECT_MAP, PAGE};
 use abi::machine::Core;
-use core::ops::Range;
+use capabilities::{Slot, SlotId, Slots};
 use loader::paging::TableMemory;
 
 /// The private RAM of this core. Whatever it hands out lies inside.
 #[derive(Clone, Copy)]
 pub struct PrivateRam {
     start: u64,
-    free: u64,
     end: u64,
 }
 
 impl PrivateRam {
-    /// The private RAM of the core that runs this; the loader filled what lies below `free`.
+    /// The private RAM of the core that runs this.
     ///
     /// # Safety
     /// The direct map must map it, and `core` be the core that runs this.
-    pub unsafe fn new(core: &Core, free: u64) -> Self {
+    pub unsafe fn new(core: &Core) -> Self {
         Self {
             start: core.region,
-            free,
             end: core.region + core.private_bytes,
         }
     }
 
-    /// The part of it that the loader filled.
-    pub fn loaded(&self) -> Range<u64> {
-        self.start..self.free
+    /// Whether any byte of `[physical, physical + bytes)` lies inside.
+    pub fn touches(&self, physical: u64, bytes: u64) -> bool {
+        physical < self.end && self.start < physical.saturating_add(bytes)
     }
 
-    /// Whether `[physical, physical + bytes)` lies inside, page aligned.
+    /// Whether `[physical, physical + bytes)` lies inside.
     pub fn holds(&self, physical: u64, bytes: u64) -> bool {
-        physical.is_multiple_of(PAGE)
-            && physical >= self.start
+        physical >= self.start
             && physical
                 .checked_add(bytes)
                 .is_some_and(|end| end <= self.end)
@@ -46,12 +44,12 @@ impl PrivateRam {
             .then_some((DIRECT_MAP + physical) as *mut T)
     }
 
-    /// Zeroes a page, if it is private RAM.
-    pub fn zero_page(&mut self, physical: u64) {
-        if let Some(page) = self.pointer::<u8>(physical, PAGE) {
-            // SAFETY: the page is private RAM of this core, mapped writable, and the monitor,
-            // which owns it, asked for it to be cleared.
-            unsafe { page.write_bytes(0, PAGE as usize) };
+    /// Zeroes whole words, if they are private RAM.
+    pub fn zero(&mut self, physical: u64, bytes: u64) {
+        if let Some(place) = self.pointer::<u64>(physical, bytes) {
+            // SAFETY: private RAM of this core, mapped writable. Whoever calls just made an
+            // object of it, which nobody refers to yet.
+            unsafe { place.write_bytes(0, (bytes / 8) as usize) };
         }
     }
 }
@@ -72,5 +70,95 @@ impl TableMemory for PrivateRam {
             // SAFETY: as above.
             unsafe { entries.add(index & 0x1ff).write_volatile(entry) };
         }
+    }
+}
+
+impl Slots for PrivateRam {
+    fn slot(&self, id: SlotId) -> &Slot {
+        let slot = self.pointer::<Slot>(id.0, size_of::<Slot>() as u64);
+        let slot = slot.expect("slots lie in private RAM: so does whatever has slots");
+        // SAFETY: a slot of a container, aligned, written only through this database; it
+        // was cleared when the container was made.
+        unsafe { &*slot }
+    }
+
+    fn slot_mut(&mut self, id: SlotId) -> &mut Slot {
+        let slot = self.pointer::<Slot>(id.0, size_of::<Slot>() as u64);
+        let slot = slot.expect("slots lie in private RAM: so does whatever has slots");
+        // SAFETY: as above, and the database is borrowed for as long.
+        unsafe { &mut *slot }
+    }
+
+    fn clear(&mut self, first: SlotId, count: u64) {
+        self.zero(first.0, count * size_of::<Slot>() as u64);
+    }
+}
+
+/// For each page of private RAM, which life as a page table it is in: the number changes when
+/// it becomes one and when it ceases to be one. So who remembers the number next to the page's
+/// address knows later whether it is the same table still. And whether it is entered in
+/// another table: that may be so only once.
+#[derive(Clone, Copy)]
+pub struct TableLives {
+    region: u64,
+    pages: u64,
+    lives: *mut u32,
+}
+
+/// What of the word is the life.
+const LIFE: u32 = (1 << 22) - 1;
+/// The table is entered in another one.
+const ENTERED: u32 = 1 << 31;
+
+impl TableLives {
+    /// The lives that the loader set aside at `physical`.
+    ///
+    /// # Safety
+    /// There must be one `u32` for each page of `core`'s private RAM, in it, and nobody
+    /// else's to write.
+    pub unsafe fn new(core: &Core, physical: u64) -> Self {
+        Self {
+            region: core.region,
+            pages: core.private_bytes / PAGE,
+            lives: (DIRECT_MAP + physical) as *mut u32,
+        }
+    }
+
+    fn life(&self, table: u64) -> Option<*mut u32> {
+        let page = table.checked_sub(self.region)? / PAGE;
+        (page < self.pages).then(|| self.lives.wrapping_add(page as usize))
+    }
+
+    fn word(&self, table: u64) -> u32 {
+        // SAFETY: inside the array; see `new`.
+        self.life(table).map_or(0, |life| unsafe { life.read() })
+    }
+
+    fn set(&mut self, table: u64, word: u32) {
+        if let Some(life) = self.life(table) {
+            // SAFETY: inside the array; see `new`.
+            unsafe { life.write(word) };
+        }
+    }
+
+    /// Which life a page is in.
+    pub fn of(&self, table: u64) -> u32 {
+        self.word(table) & LIFE
+    }
+
+    /// A page became a page table, or ceased to be one.
+    pub fn change(&mut self, table: u64) {
+        self.set(table, self.word(table).wrapping_add(1) & LIFE);
+    }
+
+    /// Whether a table is entered in another one.
+    pub fn is_entered(&self, table: u64) -> bool {
+        self.word(table) & ENTERED != 0
+    }
+
+    /// Notes whether a table is entered in another one.
+    pub fn set_entered(&mut self, table: u64, entered: bool) {
+        let word = self.word(table) & LIFE;
+        self.set(table, if entered { word | ENTERED } else { word });
     }
 }

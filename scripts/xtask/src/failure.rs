@@ -31,6 +31,8 @@ pub enum Status {
     GuestReset = 103,
     /// The memory asked for does not suffice for the cores asked for.
     TooLittleMemory = 104,
+    /// A benchmark failed, or gave no results to trust.
+    BenchmarkFailed = 105,
     /// The guest did not end within the time allowed.
     TimedOut = 124,
     /// Ctrl-C, or a request to terminate.
@@ -39,7 +41,7 @@ pub enum Status {
 
 impl Status {
     /// All of them with what they mean, for `--help`.
-    pub const MEANINGS: [(Self, &str); 11] = [
+    pub const MEANINGS: [(Self, &str); 12] = [
         (Self::BadOption, "an option has a value that it cannot have"),
         (
             Self::MissingTool,
@@ -67,22 +69,35 @@ impl Status {
             Self::TooLittleMemory,
             "--memory does not suffice for --cores",
         ),
+        (
+            Self::BenchmarkFailed,
+            "a benchmark failed, or gave no results to trust",
+        ),
         (Self::TimedOut, "the guest did not end within --timeout"),
         (Self::Interrupted, "Ctrl-C, or a request to terminate"),
     ];
 }
 
-/// The exit statuses as `--help` lists them.
+/// The exit statuses as `--help` of `scripts/run` lists them.
 pub static STATUS_HELP: LazyLock<String> = LazyLock::new(|| {
-    let mut help = String::from(
+    statuses(
         "Exit status: that of the program which ran in the guest, 0 only if all went well. \
          The tool's own:\n",
-    );
+    )
+});
+
+/// The same for `scripts/bench`.
+pub static BENCH_STATUS_HELP: LazyLock<String> = LazyLock::new(|| {
+    statuses("Exit status: 0 if all went well, even if a target is missed. Else:\n")
+});
+
+fn statuses(head: &str) -> String {
+    let mut help = head.to_owned();
     for (status, meaning) in Status::MEANINGS {
         let _ = writeln!(help, "  {:>3}  {meaning}", status as u8);
     }
     help
-});
+}
 
 /// An option with a value that it cannot have.
 #[derive(Debug, Error)]
@@ -92,6 +107,16 @@ pub enum OptionError {
     Cores {
         /// What was given.
         found: i64,
+        /// The most there can be.
+        maximum: usize,
+    },
+    /// `--cores` of a benchmark is no list, or out of range.
+    #[error(
+        "--cores: expected numbers from 1 to {maximum}, such as 2 or 2,4,8-12, found {found:?}"
+    )]
+    CoreList {
+        /// What was given.
+        found: String,
         /// The most there can be.
         maximum: usize,
     },
@@ -189,6 +214,38 @@ pub enum BuildError {
     },
 }
 
+/// Why a benchmark gave no figures.
+#[derive(Debug, Error)]
+pub enum BenchmarkError {
+    /// It failed.
+    #[error("{program} ended with status {status}: expected 0; what it said stands above")]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// How it ended.
+        status: i32,
+    },
+    /// A line of results that cannot be read.
+    #[error(
+        "expected `result` and one JSON object with benchmark, operation, unit and value or \
+         median, found {line:?}: {reason}"
+    )]
+    Malformed {
+        /// The line.
+        line: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Not all that it has to measure was measured.
+    #[error("expected results also for {missing:?}, found {}", listed(.found))]
+    Missing {
+        /// Operations without a result.
+        missing: Vec<&'static str>,
+        /// Operations with one.
+        found: Vec<String>,
+    },
+}
+
 /// Why a command did not end well.
 #[derive(Debug, Error)]
 pub enum Failure {
@@ -206,6 +263,9 @@ pub enum Failure {
     /// A failed build.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// A failed benchmark.
+    #[error(transparent)]
+    Benchmark(#[from] BenchmarkError),
     /// QEMU said no.
     #[error("QEMU ended with {status}: expected the guest to power off. QEMU says:\n{stderr}")]
     Qemu {
@@ -285,6 +345,7 @@ impl Failure {
             Self::Option(_) => Status::BadOption,
             Self::MissingTool { .. } => Status::MissingTool,
             Self::Build(_) => Status::BuildFailed,
+            Self::Benchmark(_) => Status::BenchmarkFailed,
             Self::Qemu { .. } => Status::QemuFailed,
             Self::Host { .. } => Status::HostFailed,
             Self::GuestPanicked | Self::BridgeStopped | Self::NoExitStatus => Status::GuestPanicked,
@@ -295,6 +356,13 @@ impl Failure {
             Self::Interrupted => Status::Interrupted,
         }
     }
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".to_owned();
+    }
+    format!("{names:?}")
 }
 
 fn program_ended(status: Option<i32>) -> String {

@@ -2,7 +2,7 @@
 
 use crate::memory::{GuestMemory, Place};
 use abi::layout::LARGE_PAGE;
-use abi::limits::{LOG_BYTES, MAX_CORES};
+use abi::limits::{DISPATCHER_NAME_BYTES, LOG_BYTES, MAX_CORES};
 use abi::record::{CoreRecord, MAGIC, VERSION, state};
 use std::collections::BTreeMap;
 use zerocopy::FromBytes;
@@ -40,11 +40,28 @@ impl Core {
         }
     }
 
-    /// The dispatcher that ran last; empty where there was none.
-    pub fn current(&self) -> String {
-        let name = &self.record.current;
+    /// The dispatcher that ran last; empty where there was none, or where its name is said to
+    /// lie outside of memory.
+    pub fn current(&self, memory: &GuestMemory) -> String {
+        let mut name = [0; DISPATCHER_NAME_BYTES];
+        let address = self.record.current_name;
+        if address == 0 || self.read(memory, address, &mut name).is_none() {
+            return String::new();
+        }
         let end = name.iter().position(|byte| *byte == 0);
         String::from_utf8_lossy(&name[..end.unwrap_or(name.len())]).into_owned()
+    }
+
+    /// Fills `buffer` from this core's RAM at a physical address; `None` where that lies
+    /// outside.
+    fn read(&self, memory: &GuestMemory, physical: u64, buffer: &mut [u8]) -> Option<()> {
+        // Addresses and files differ by the holes; within a core's RAM there are none.
+        let distance = physical.checked_sub(self.record.region)?;
+        let place = Place {
+            node: self.place.node,
+            offset: self.place.offset.checked_add(distance)?,
+        };
+        memory.read(place, buffer).ok()
     }
 }
 
@@ -101,19 +118,11 @@ impl Guest {
 
 /// The lines in a core's log, oldest first. The first one may have lost its beginning.
 pub fn log_lines(memory: &GuestMemory, core: &Core) -> Vec<String> {
-    let record = &core.record;
-    let Some(distance) = record.log.checked_sub(record.region) else {
-        return Vec::new();
-    };
     let mut ring = vec![0; LOG_BYTES];
-    let place = Place {
-        node: core.place.node,
-        offset: core.place.offset + distance,
-    };
-    if memory.read(place, &mut ring).is_err() {
+    if core.read(memory, core.record.log, &mut ring).is_none() {
         return Vec::new();
     }
-    let (old, new) = record.log_pieces(&ring);
+    let (old, new) = core.record.log_pieces(&ring);
     let text = [old, new].concat();
     String::from_utf8_lossy(&text)
         .lines()
@@ -152,10 +161,12 @@ pub mod tests {
         record.core = core;
         record.state = state;
         record.region = region;
+        record.current_name = region + 4096;
         record.log = region + 8192;
         record.log_written = log.len() as u64;
-        record.current[..5].copy_from_slice(b"hello");
         let mut bytes = record.as_bytes().to_vec();
+        bytes.resize(4096, 0);
+        bytes.extend_from_slice(b"hello");
         bytes.resize(8192, 0);
         bytes.extend_from_slice(log.as_bytes());
         bytes.resize(8192 + LOG_BYTES, 0);
@@ -193,7 +204,7 @@ pub mod tests {
         assert_eq!(guest.lost(2), [1]);
         assert_eq!(log_lines(&memory, guest.core(0).unwrap()), ["one", "two"]);
         assert_eq!(log_lines(&memory, guest.core(1).unwrap()), ["three"]);
-        assert_eq!(guest.core(1).unwrap().current(), "hello");
+        assert_eq!(guest.core(1).unwrap().current(&memory), "hello");
 
         put(
             &memory,
@@ -243,20 +254,50 @@ pub mod tests {
     }
 
     #[test]
-    fn a_log_outside_of_memory_is_empty() {
+    fn names_may_be_full_missing_or_garbage() {
         let memory = GuestMemory::create(64 << 20, 1).unwrap();
-        let (mut wrong, _) = record(0, state::RUNNING, 2 << 20, "");
-        wrong.log_written = 5;
-        for log in [0, u64::MAX - LOG_BYTES as u64] {
-            wrong.log = log;
-            let core = Core {
-                place: Place {
-                    node: 0,
-                    offset: 2 << 20,
-                },
-                record: wrong,
-            };
-            assert!(log_lines(&memory, &core).is_empty());
+        let place = Place {
+            node: 0,
+            offset: 2 << 20,
+        };
+        let (record, _) = record(0, state::RUNNING, 1 << 30, "");
+        let mut core = Core { place, record };
+        for (name, expected) in [
+            (&[0; 16], ""),
+            (b"0123456789abcdef", "0123456789abcdef"),
+            (b"a\xff\0\xfe456789abcdef", "a\u{fffd}"),
+        ] {
+            put(&memory, 0, place.offset + 4096, name);
+            assert_eq!(core.current(&memory), expected);
+        }
+        core.record.current_name = 0;
+        assert_eq!(core.current(&memory), "");
+    }
+
+    #[test]
+    fn addresses_outside_of_memory_give_nothing() {
+        let memory = GuestMemory::create(64 << 20, 1).unwrap();
+        for region in [2 << 20, 1 << 63] {
+            let (mut wrong, _) = record(0, state::RUNNING, region, "");
+            wrong.log_written = 5;
+            let beyond_end = region + (2 << 20) - 8;
+            for address in [0, 1, beyond_end, u64::MAX - LOG_BYTES as u64, u64::MAX] {
+                wrong.log = address;
+                wrong.current_name = address;
+                let core = Core {
+                    place: Place {
+                        node: 0,
+                        offset: 62 << 20,
+                    },
+                    record: wrong,
+                };
+                assert_eq!(
+                    log_lines(&memory, &core),
+                    [""; 0],
+                    "{region:#x} {address:#x}"
+                );
+                assert_eq!(core.current(&memory), "", "{region:#x} {address:#x}");
+            }
         }
     }
 }

@@ -21,6 +21,10 @@
 //! | [`launch`]          | one boot from start to verdict                                    |
 //! | [`report`]          | what is said about cores when a boot failed                       |
 //! | [`run`]             | `scripts/run`                                                     |
+//! | [`mod@bench`]       | `scripts/bench`                                                   |
+//! | [`figure`]          | the lines by which benchmarks say what they measured              |
+//! | [`comparison`]      | figures beside their targets, for people                          |
+//! | [`chart`]           | the same as a page with charts                                    |
 //! | [`harness`]         | `scripts/test`                                                    |
 //! | [`host_tests`]      | tests that need no guest                                          |
 //! | [`image_tests`]     | tests that look into the executables                              |
@@ -29,11 +33,15 @@
 #![forbid(unsafe_code)]
 
 mod accelerator;
+mod bench;
 mod boot_tests;
 mod build;
 mod bundle;
+mod chart;
+mod comparison;
 mod console;
 mod failure;
+mod figure;
 mod guest;
 mod harness;
 mod host_tests;
@@ -71,6 +79,9 @@ enum Command {
     /// Boots the system in QEMU and runs a program on it.
     #[command(after_help = failure::STATUS_HELP.as_str())]
     Run(options::RunOptions),
+    /// Runs every benchmark, or those named, and writes their results.
+    #[command(after_help = failure::BENCH_STATUS_HELP.as_str())]
+    Bench(bench::BenchOptions),
     /// Runs every test there is, or those whose name contains FILTER.
     Test(harness::TestOptions),
 }
@@ -79,6 +90,7 @@ fn main() -> ExitCode {
     interrupt::watch();
     let status = match Arguments::parse().command {
         Command::Run(options) => run::run(&options),
+        Command::Bench(options) => bench::bench(&options),
         Command::Test(options) => harness::test(&options),
     };
     ExitCode::from(status)

@@ -46,7 +46,7 @@ pub fn cores(failure: &Failure, memory: &GuestMemory, guest: &Guest, count: usiz
             Some(core) if core.panicked() => {}
             Some(core) if shown < CORES_SHOWN => {
                 shown += 1;
-                let dispatcher = match core.current() {
+                let dispatcher = match core.current(memory) {
                     name if name.is_empty() => String::new(),
                     name => format!(", last ran dispatcher {name:?}"),
                 };

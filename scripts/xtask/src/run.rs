@@ -107,7 +107,7 @@ impl Boot {
 }
 
 /// In single quotes, as a shell reads them.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

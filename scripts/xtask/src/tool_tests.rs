@@ -16,52 +16,52 @@ struct Expectation {
     stderr: &'static [&'static str],
 }
 
-const EXPECTATIONS: [Expectation; 15] = [
+const EXPECTATIONS: [Expectation; 18] = [
     Expectation {
         name: "no-cores",
-        arguments: &["--cores", "0"],
+        arguments: &["run", "--cores", "0"],
         status: Status::BadOption as u8,
         stderr: &["--cores: expected a number from 1 to 255, found 0"],
     },
     Expectation {
         name: "too-many-cores",
-        arguments: &["--cores", "256"],
+        arguments: &["run", "--cores", "256"],
         status: Status::BadOption as u8,
         stderr: &["--cores: expected a number from 1 to 255, found 256"],
     },
     Expectation {
         name: "cores-without-number",
-        arguments: &["--cores", "many"],
+        arguments: &["run", "--cores", "many"],
         status: Status::BadOption as u8,
         stderr: &["invalid value 'many' for '--cores <N>'"],
     },
     Expectation {
         name: "more-sockets-than-cores",
-        arguments: &["--cores", "4", "--sockets", "5"],
+        arguments: &["run", "--cores", "4", "--sockets", "5"],
         status: Status::BadOption as u8,
         stderr: &["--sockets: expected a number from 1 to 4 for 4 cores, found 5"],
     },
     Expectation {
         name: "unknown-option",
-        arguments: &["--frobnicate"],
+        arguments: &["run", "--frobnicate"],
         status: Status::BadOption as u8,
         stderr: &["unexpected argument '--frobnicate'"],
     },
     Expectation {
         name: "unknown-accelerator",
-        arguments: &["--accel", "xen"],
+        arguments: &["run", "--accel", "xen"],
         status: Status::BadOption as u8,
         stderr: &["auto, tcg, icount, kvm"],
     },
     Expectation {
         name: "no-timeout",
-        arguments: &["--timeout", "0"],
+        arguments: &["run", "--timeout", "0"],
         status: Status::BadOption as u8,
         stderr: &["--timeout: expected at least 1 second"],
     },
     Expectation {
         name: "bad-memory",
-        arguments: &["--memory", "lots"],
+        arguments: &["run", "--memory", "lots"],
         status: Status::BadOption as u8,
         stderr: &[
             "--memory: expected an amount with its unit",
@@ -70,13 +70,13 @@ const EXPECTATIONS: [Expectation; 15] = [
     },
     Expectation {
         name: "too-little-memory",
-        arguments: &["--cores", "64", "--memory", "512M"],
+        arguments: &["run", "--cores", "64", "--memory", "512M"],
         status: Status::TooLittleMemory as u8,
         stderr: &["64 cores need at least 576M, found 512M"],
     },
     Expectation {
         name: "unknown-program",
-        arguments: &["--exec", "no-such-program 1"],
+        arguments: &["run", "--exec", "no-such-program 1"],
         status: Status::BadOption as u8,
         stderr: &[
             "there is no program \"no-such-program\"; there are: ",
@@ -85,31 +85,47 @@ const EXPECTATIONS: [Expectation; 15] = [
     },
     Expectation {
         name: "missing-qemu",
-        arguments: &["--qemu", "/nowhere/qemu-system-x86_64"],
+        arguments: &["run", "--qemu", "/nowhere/qemu-system-x86_64"],
         status: Status::MissingTool as u8,
         stderr: &["/nowhere/qemu-system-x86_64", "apt-get install"],
     },
     Expectation {
         name: "refused-by-qemu",
-        arguments: &["--cores", "1", "--memory", "99999999G", "--exec", "hello"],
+        arguments: &[
+            "run",
+            "--cores",
+            "1",
+            "--memory",
+            "99999999G",
+            "--exec",
+            "hello",
+        ],
         status: Status::QemuFailed as u8,
         stderr: &["QEMU says:", "repeat: scripts/run --cores 1"],
     },
     Expectation {
         name: "exit-status",
-        arguments: &["--cores", "2", "--exec", "exit 7"],
+        arguments: &["run", "--cores", "2", "--exec", "exit 7"],
         status: 7,
         stderr: &["repeat: scripts/run --cores 2", "--exec 'exit 7'"],
     },
     Expectation {
         name: "negative-exit-status",
-        arguments: &["--cores", "1", "--exec", "exit -1"],
+        arguments: &["run", "--cores", "1", "--exec", "exit -1"],
         status: 255,
         stderr: &["ended with status -1", "255 stands for it"],
     },
     Expectation {
         name: "timeout",
-        arguments: &["--cores", "3", "--exec", "sleep 1000", "--timeout", "5"],
+        arguments: &[
+            "run",
+            "--cores",
+            "3",
+            "--exec",
+            "sleep 1000",
+            "--timeout",
+            "5",
+        ],
         status: Status::TimedOut as u8,
         stderr: &[
             "did not end within 5 s",
@@ -118,6 +134,30 @@ const EXPECTATIONS: [Expectation; 15] = [
             "repeat: scripts/run --cores 3",
             "--timeout 5 --exec 'sleep 1000'",
         ],
+    },
+    Expectation {
+        name: "unknown-benchmark",
+        arguments: &["bench", "no-such-benchmark"],
+        status: Status::BadOption as u8,
+        stderr: &[
+            "invalid value 'no-such-benchmark'",
+            "possible values: micro",
+        ],
+    },
+    Expectation {
+        name: "bench-core-list",
+        arguments: &["bench", "--cores", "2,many"],
+        status: Status::BadOption as u8,
+        stderr: &[
+            "--cores: expected numbers from 1 to 255",
+            "found \"2,many\"",
+        ],
+    },
+    Expectation {
+        name: "bench-missing-qemu",
+        arguments: &["bench", "--qemu", "/nowhere/qemu-system-x86_64"],
+        status: Status::MissingTool as u8,
+        stderr: &["/nowhere/qemu-system-x86_64"],
     },
 ];
 
@@ -132,13 +172,14 @@ pub fn tests() -> Vec<Test> {
         })
         .collect();
     tests.push(Test::new("tool/quiet", quiet));
+    tests.push(Test::new("tool/bench-twice", bench_twice));
     tests
 }
 
 fn run_tool(arguments: &[&str]) -> Result<Ran, String> {
     // Not its path: a build may put another file there in the meantime.
     let mut this = Command::new("/proc/self/exe");
-    run_command(this.arg("run").args(arguments), LIMIT)
+    run_command(this.args(arguments), LIMIT)
 }
 
 fn judge(expectation: &Expectation) -> Outcome {
@@ -162,7 +203,7 @@ fn judge(expectation: &Expectation) -> Outcome {
 
 /// `--quiet` leaves what the program wrote, and nothing else.
 fn quiet(_: &Workshop) -> Outcome {
-    let ran = run_tool(&["--cores", "2", "--quiet", "--exec", "hello"])?;
+    let ran = run_tool(&["run", "--cores", "2", "--quiet", "--exec", "hello"])?;
     if !ran.status.success() || ran.stdout.is_empty() || ran.stdout.contains("[core ") {
         return Err(format!(
             "expected the program's lines alone and status 0, found {} and:\n{}{}",
@@ -170,4 +211,33 @@ fn quiet(_: &Workshop) -> Outcome {
         ));
     }
     Ok(Pass::Passed(String::new()))
+}
+
+/// Two runs of a benchmark under `icount` give the same bytes.
+fn bench_twice(workshop: &Workshop) -> Outcome {
+    let top = workshop.project.own_folder().join("bench-twice");
+    let results = |name: &str| {
+        let folder = top.join(name);
+        let _ = std::fs::remove_dir_all(&folder);
+        let out = folder.to_string_lossy();
+        let ran = run_tool(&["bench", "micro", "--quick", "--out", &out])?;
+        let file = folder.join("results.jsonl");
+        match std::fs::read_to_string(&file) {
+            Ok(text) if ran.status.success() => Ok(text),
+            found => Err(format!(
+                "expected status 0 and {}, found {}, {found:?} and:\n{}{}",
+                file.display(),
+                ran.status,
+                ran.stdout,
+                ran.stderr
+            )),
+        }
+    };
+    let (first, second) = (results("first")?, results("second")?);
+    if first != second || first.is_empty() {
+        return Err(format!(
+            "expected the same results twice, found:\n{first}\nand:\n{second}"
+        ));
+    }
+    Ok(Pass::Passed(format!("{} results", first.lines().count())))
 }

@@ -1,6 +1,7 @@
 //! The CPU driver's log, as its monitor reads it.
 
 use super::ask;
+use abi::capability::monitor::CORES;
 use abi::layout::MONITOR_LOG;
 use abi::limits::LOG_BYTES;
 use abi::syscall;
@@ -20,7 +21,8 @@ impl KernelLog {
     /// Takes what was written since, at most a ring full; returns how many bytes had been
     /// overwritten before.
     pub fn read(&mut self, text: &mut Vec<u8>) -> u64 {
-        let written = ask(syscall::LOG_WRITTEN, [0; 6]).map_or(self.seen, |results| results[0]);
+        let written = ask(syscall::LOG_WRITTEN, [CORES.0, 0, 0, 0, 0, 0])
+            .map_or(self.seen, |results| results[0]);
         let oldest = written.saturating_sub(LOG_BYTES as u64);
         let lost = oldest.saturating_sub(self.seen);
         self.seen = self.seen.max(oldest);

@@ -1,10 +1,11 @@
 //! The first serial port.
 
 use super::ask;
+use abi::capability::monitor::SERIAL;
 use abi::syscall;
 
-const DATA: u64 = 0x3f8;
-const LINE_STATUS: u64 = DATA + 5;
+const DATA: u64 = 0;
+const LINE_STATUS: u64 = 5;
 const TRANSMITTER_EMPTY: u64 = 0x20;
 /// What the transmitter takes at once.
 const FIFO_BYTES: usize = 16;
@@ -12,14 +13,14 @@ const FIFO_BYTES: usize = 16;
 /// Switches the transmitter's queue on.
 pub fn initialise() {
     for (register, value) in [(1, 0), (3, 0x80), (0, 1), (1, 0), (3, 3), (2, 7), (4, 3)] {
-        // The ports are the serial port's, so the call cannot fail.
-        let _ = ask(syscall::PORT_WRITE, [DATA + register, 1, value, 0, 0, 0]);
+        // Core 0 has the capability, so the call cannot fail.
+        let _ = ask(syscall::PORT_WRITE, [SERIAL.0, register, 1, value, 0, 0]);
     }
 }
 
 /// Sends as many bytes as the transmitter takes now; returns how many.
 pub fn write(bytes: &[u8]) -> usize {
-    let status = ask(syscall::PORT_READ, [LINE_STATUS, 0, 0, 0, 0, 0]);
+    let status = ask(syscall::PORT_READ, [SERIAL.0, LINE_STATUS, 0, 0, 0, 0]);
     if !status.is_ok_and(|results| results[0] & TRANSMITTER_EMPTY != 0) {
         return 0;
     }
@@ -30,7 +31,7 @@ pub fn write(bytes: &[u8]) -> usize {
     }
     let _ = ask(
         syscall::PORT_WRITE,
-        [DATA, count as u64, words[0], words[1], 0, 0],
+        [SERIAL.0, DATA, count as u64, words[0], words[1], 0],
     );
     count
 }

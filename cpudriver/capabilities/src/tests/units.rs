@@ -3,9 +3,9 @@
 use super::structure::check;
 use super::{Event, Memory, ORIGIN, PRIVATE_BYTES, Recorder};
 use crate::capability::Marks;
-use abi::capability::{DISPATCHER_SLOTS, MAX_CNODE_SLOTS, VECTORS};
 use crate::retype::MAX_OBJECTS;
 use crate::*;
+use abi::capability::{DISPATCHER_SLOTS, MAX_CNODE_SLOTS, VECTORS};
 use abi::layout::PAGE;
 use abi::syscall::DISPATCHER_BYTES;
 

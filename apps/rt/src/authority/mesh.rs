@@ -1,0 +1,121 @@
+//! Channels that the monitor has mapped: to other monitors, and to its own domains.
+//!
+//! The channel between two monitors lies in the shared RAM of the core of lower number, on
+//! the page that bears the other's number. So a core's own such pages are one range.
+
+use super::space::{self, Mapping};
+use super::{Error, Store, machine};
+use crate::capability::{self, Address, Kind, Rights};
+use crate::{startup, system_call};
+use abi::capability::monitor::CORES;
+use abi::layout::{MONITOR_MESH, PAGE};
+use abi::limits::{MAX_CORES, PAGE_CHANNEL_SLOTS};
+use abi::syscall::rights;
+use core::sync::atomic::{AtomicU64, Ordering};
+use urpc::{Channel, Side};
+
+/// Cores whose channel was attached.
+static ATTACHED: [AtomicU64; MAX_CORES / 64] = [const { AtomicU64::new(0) }; MAX_CORES / 64];
+
+/// Where the channel pages for the core of this number and its successors are, in the region
+/// of a core.
+fn mesh_page(region_of: usize, core: usize) -> u64 {
+    let region = &machine().cores()[region_of];
+    region.region + region.private_bytes + core as u64 * PAGE
+}
+
+/// Where in this monitor the end of the channel with a core is mapped.
+fn mesh_address(core: usize) -> u64 {
+    MONITOR_MESH + core as u64 * PAGE
+}
+
+/// Where in this monitor the end of the channel with the domain of this number is mapped.
+fn domain_channel_address(number: usize) -> u64 {
+    mesh_address(MAX_CORES + number)
+}
+
+impl Store {
+    /// Maps this core's channel pages, and zeroes them before anybody uses them.
+    pub(super) fn open_mesh(&mut self) -> Result<(), Error> {
+        let first = startup().core as usize + 1;
+        let pages = machine().cores().len().saturating_sub(first) as u64;
+        if pages == 0 {
+            return Ok(());
+        }
+        let address = mesh_address(first);
+        let physical = mesh_page(first - 1, first);
+        self.map_mesh(address, physical, pages)?;
+        // SAFETY: mapped just now, and no channel is attached to it yet.
+        unsafe { (address as *mut u8).write_bytes(0, (pages * PAGE) as usize) };
+        Ok(())
+    }
+
+    fn map_mesh(&mut self, address: u64, physical: u64, pages: u64) -> Result<(), Error> {
+        let frame = self.slot()?;
+        let access = Rights::READ | Rights::WRITE;
+        capability::insert(CORES, frame, Kind::Frame, access, physical, pages * PAGE)?;
+        let mapping = Mapping {
+            address,
+            frame,
+            offset: 0,
+            pages,
+            level: 1,
+            rights: rights::WRITE,
+        };
+        // SAFETY: the addresses are those of the channels with these cores, which are not
+        // attached yet.
+        unsafe { self.map(&mapping) }
+    }
+
+    /// The channel to another core's monitor; that of the lower core is side A. To be had once.
+    pub fn mesh_channel(&mut self, peer: usize) -> Result<Channel, Error> {
+        let own = startup().core as usize;
+        if peer == own || peer >= machine().cores().len() {
+            return Err(system_call::Error::BadArgument.into());
+        }
+        let bit = 1 << (peer % 64);
+        if ATTACHED[peer / 64].fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+            return Err(system_call::Error::AlreadyMapped.into());
+        }
+        let address = mesh_address(peer);
+        let side = if own < peer {
+            Side::A // mapped by `open_mesh`
+        } else {
+            self.map_mesh(address, mesh_page(peer, own), 1)?;
+            Side::B
+        };
+        // SAFETY: mapped, for good, at an address that is this channel's alone.
+        Ok(unsafe { Channel::attach(address as *mut u8, PAGE_CHANNEL_SLOTS, side) })
+    }
+
+    /// The monitor's end of the channel on a zeroed page that it shares with a domain.
+    pub(super) fn domain_channel(
+        &mut self,
+        number: usize,
+        frame: Address,
+    ) -> Result<Channel, Error> {
+        let address = domain_channel_address(number);
+        let mapping = Mapping {
+            address,
+            frame,
+            offset: 0,
+            pages: 1,
+            level: 1,
+            rights: rights::WRITE,
+        };
+        // SAFETY: the address is that of this channel; the one before it is closed, or the CPU
+        // driver finds something mapped there and refuses.
+        unsafe { self.map(&mapping)? };
+        // SAFETY: mapped just now, at an address that is this channel's alone until
+        // `close_domain_channel` takes the channel away.
+        Ok(unsafe { Channel::attach(address as *mut u8, PAGE_CHANNEL_SLOTS, Side::A) })
+    }
+
+    /// Takes the channel with a domain away.
+    #[allow(clippy::needless_pass_by_value)] // nobody may use it any more
+    pub(super) fn close_domain_channel(&mut self, number: usize, frame: Address, channel: Channel) {
+        let _ = channel;
+        // Mapped when it was made.
+        let _ = space::unmap(frame, domain_channel_address(number));
+    }
+}

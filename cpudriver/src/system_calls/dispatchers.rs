@@ -1,0 +1,169 @@
+//! Calls about dispatchers.
+
+use super::{Answer, Arguments, DONE, value};
+use crate::arch::entry::Registers;
+use crate::dispatcher::{State, own_slot};
+use crate::kernel::Kernel;
+use crate::lrpc::Outcome;
+use abi::capability::{Kind, Rights};
+use abi::layout::{USER_END, USER_MIN};
+use abi::limits::PRIORITIES;
+use abi::syscall::{self, Error, REGISTERS, life, property};
+
+/// What of `rflags` ring 3 may change: the arithmetic flags, trap, direction, resume, alignment
+/// check, identification.
+const USER_FLAGS: u64 = 0x25_0dd5;
+/// What always is set: interrupts are on.
+const FIXED_FLAGS: u64 = 0x202;
+
+/// Carries out one of these calls.
+pub fn call(kernel: &mut Kernel, number: u64, arguments: Arguments) -> Answer {
+    let [a, b, c, d, ..] = arguments;
+    let rights = match number {
+        syscall::STATE | syscall::READ_REGISTER => Rights::READ,
+        _ => Rights::WRITE,
+    };
+    let base = kernel.find(a, Kind::Dispatcher, rights)?.base;
+    let handle = kernel.processor.handle_at(base).ok_or(Error::NotFound)?;
+    match number {
+        syscall::CONFIGURE => configure(kernel, handle, b, c, d),
+        syscall::START => {
+            let kernel_root = kernel.processor.kernel_root;
+            let dispatcher = kernel.processor.dispatcher(handle);
+            if dispatcher.is_none_or(|one| one.root == kernel_root) {
+                return Err(Error::NotReady.into());
+            }
+            kernel.start(handle);
+            DONE
+        }
+        syscall::STOP => {
+            kernel.processor.stop(handle);
+            DONE
+        }
+        syscall::STATE => state(kernel, handle),
+        syscall::READ_REGISTER => {
+            let register = register(kernel, handle, b)?;
+            value(*register)
+        }
+        syscall::WRITE_REGISTER => {
+            if kernel.processor.current() == Some(handle) {
+                return Err(Error::BadArgument.into());
+            }
+            let new = match REGISTERS.get(b as usize) {
+                Some(&"rip") if !(USER_MIN..USER_END).contains(&c) => {
+                    return Err(Error::BadArgument.into());
+                }
+                Some(&"rflags") => c & USER_FLAGS | FIXED_FLAGS,
+                _ => c,
+            };
+            *register(kernel, handle, b)? = new;
+            // Now all of them count. (Those that a system call loses are as they were.)
+            if let Some(dispatcher) = kernel.processor.dispatcher(handle) {
+                dispatcher.registers.all = 1;
+            }
+            DONE
+        }
+        _ => Err(Error::NoSuchCall.into()),
+    }
+}
+
+fn configure(kernel: &mut Kernel, handle: usize, which: u64, value: u64, more: u64) -> Answer {
+    match which {
+        property::CSPACE => endow(kernel, handle, own_slot::CSPACE, value, Kind::CNode),
+        property::SPACE => endow(kernel, handle, own_slot::SPACE, value, Kind::PageTable4),
+        property::FAULT_HANDLER if value == 0 => {
+            kernel.relieve(handle, own_slot::FAULT_HANDLER);
+            DONE
+        }
+        property::FAULT_HANDLER => endow(
+            kernel,
+            handle,
+            own_slot::FAULT_HANDLER,
+            value,
+            Kind::Endpoint,
+        ),
+        property::DOORBELL => endow(kernel, handle, own_slot::DOORBELL, value, Kind::Doorbell),
+        property::PRIORITY => {
+            let own = kernel
+                .processor
+                .current_dispatcher()
+                .map(|own| own.priority);
+            if value >= PRIORITIES as u64 {
+                return Err(Error::BadArgument.into());
+            }
+            if own.is_none_or(|own| value > u64::from(own)) {
+                return Err(Error::NotAllowed.into());
+            }
+            kernel.processor.set_priority(handle, value as u8);
+            DONE
+        }
+        property::NAME => {
+            if let Some(dispatcher) = kernel.processor.dispatcher(handle) {
+                dispatcher.name[..8].copy_from_slice(&value.to_le_bytes());
+                dispatcher.name[8..].copy_from_slice(&more.to_le_bytes());
+            }
+            DONE
+        }
+        _ => Err(Error::BadArgument.into()),
+    }
+}
+
+fn endow(kernel: &mut Kernel, handle: usize, which: u64, address: u64, kind: Kind) -> Answer {
+    kernel.find(address, kind, Rights::WRITE)?;
+    let slot = kernel.slot(address)?;
+    kernel.endow(handle, which, slot)?;
+    DONE
+}
+
+fn state(kernel: &mut Kernel, handle: usize) -> Answer {
+    let dispatcher = kernel.processor.dispatcher(handle);
+    let dispatcher = dispatcher.ok_or(Error::NotFound)?;
+    let (rip, fault) = (dispatcher.registers.rip, dispatcher.fault);
+    Ok(Outcome::Results(match dispatcher.state {
+        State::Exited => {
+            let status = u64::from(dispatcher.status as u32);
+            [life::EXITED, status, 0, rip, 0, 0]
+        }
+        State::Faulted => [
+            life::FAULTED,
+            fault.vector,
+            fault.error,
+            rip,
+            fault.address,
+            0,
+        ],
+        _ if dispatcher.stopped => [life::STOPPED, 0, 0, rip, 0, 0],
+        _ => [life::ALIVE, 0, 0, rip, 0, 0],
+    }))
+}
+
+/// A register of a dispatcher by its number.
+fn register(kernel: &mut Kernel, handle: usize, number: u64) -> Result<&mut u64, Error> {
+    let dispatcher = kernel.processor.dispatcher(handle);
+    let Registers {
+        rax,
+        rbx,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        rbp,
+        rsp,
+        r8,
+        r9,
+        r10,
+        r11,
+        r12,
+        r13,
+        r14,
+        r15,
+        rip,
+        rflags,
+        all: _,
+    } = &mut dispatcher.ok_or(Error::NotFound)?.registers;
+    let all: [&mut u64; REGISTERS.len()] = [
+        rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15, rip, rflags,
+    ];
+    let found = all.into_iter().nth(number as usize);
+    found.ok_or(Error::BadArgument)
+}

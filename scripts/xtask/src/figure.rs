@@ -1,0 +1,309 @@
+//! The lines by which a benchmark in the guest says what it measured.
+//!
+//! Each is the word `result` and one JSON object:
+//!
+//! ```text
+//! result {"benchmark":"micro","operation":"null system call","unit":"guest instructions","minimum":47,"median":47,"p99":49,"samples":1000,"core":0}
+//! ```
+//!
+//! | key                        | what it says                                                  |
+//! |----------------------------|---------------------------------------------------------------|
+//! | `benchmark`                | the program                                                   |
+//! | `operation`                | what was measured                                             |
+//! | `unit`                     | one of [`Unit`]                                               |
+//! | `value`                    | the figure; may be left out where there is a `median`         |
+//! | `minimum` `median` `p99`   | of the samples, all optional                                  |
+//! | `samples`                  | how many there were, optional                                 |
+//! | any other                  | what it was measured with: a `core`, a `seed`                 |
+//!
+//! To these the host adds the [`Conditions`], which the line must not contradict, and so it is
+//! complete: nothing else has to be known to read it or to measure it again.
+
+use crate::accelerator::Accelerator;
+use crate::failure::BenchmarkError;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// What begins such a line.
+const MARK: &str = "result ";
+
+/// What figures are told in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Unit {
+    /// Instructions that the guest executed.
+    #[serde(rename = "guest instructions")]
+    GuestInstructions,
+    /// Cycles of the time-stamp counter.
+    #[serde(rename = "cycles")]
+    Cycles,
+    /// Nanoseconds of the guest's clock.
+    #[serde(rename = "ns")]
+    Nanoseconds,
+    /// Messages sent.
+    #[serde(rename = "messages")]
+    Messages,
+    /// Cache lines moved.
+    #[serde(rename = "cache lines")]
+    CacheLines,
+    /// Rounds of a protocol.
+    #[serde(rename = "rounds")]
+    Rounds,
+}
+
+impl fmt::Display for Unit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::GuestInstructions => "guest instructions",
+            Self::Cycles => "cycles",
+            Self::Nanoseconds => "ns",
+            Self::Messages => "messages",
+            Self::CacheLines => "cache lines",
+            Self::Rounds => "rounds",
+        })
+    }
+}
+
+impl Accelerator {
+    /// Whether times mean anything under it.
+    pub fn tells_time(self) -> bool {
+        self != Self::Tcg
+    }
+
+    /// Whether a figure in this unit means anything under it. Counts always do.
+    pub fn tells(self, unit: Unit) -> bool {
+        match unit {
+            Unit::GuestInstructions => self == Self::Icount,
+            Unit::Cycles => self == Self::Kvm,
+            Unit::Nanoseconds => self.tells_time(),
+            Unit::Messages | Unit::CacheLines | Unit::Rounds => true,
+        }
+    }
+}
+
+/// How figures were obtained, as it stands with each of them.
+#[derive(Clone, Debug, Serialize)]
+pub struct Conditions {
+    /// How QEMU executed the guest.
+    pub accelerator: String,
+    /// The command that obtains them again.
+    pub command: String,
+    /// Cores of the machine.
+    pub cores: u32,
+    /// Its RAM.
+    pub memory: String,
+    /// QEMU's version.
+    pub qemu: String,
+    /// Of the sources.
+    pub revision: String,
+    /// Sockets of the machine.
+    pub sockets: usize,
+}
+
+/// A figure, as far as this tool looks into it.
+#[derive(Clone, Debug)]
+pub struct Figure {
+    /// What was measured.
+    pub operation: String,
+    /// What all numbers are told in.
+    pub unit: Unit,
+    /// The figure itself.
+    pub value: f64,
+    /// Least of the samples.
+    pub minimum: Option<f64>,
+    /// What 99 of 100 samples do not exceed.
+    pub p99: Option<f64>,
+    /// How many samples there were.
+    pub samples: Option<u64>,
+    /// All that the benchmark said, with the conditions.
+    pub record: Map<String, Value>,
+}
+
+/// The keys that mean something to this tool.
+#[derive(Deserialize)]
+struct Keys {
+    benchmark: String,
+    operation: String,
+    unit: Unit,
+    value: Option<f64>,
+    minimum: Option<f64>,
+    median: Option<f64>,
+    p99: Option<f64>,
+    samples: Option<u64>,
+}
+
+/// The figure in a line of the program `benchmark`; `None` where the line is about something
+/// else.
+pub fn parse(
+    line: &str,
+    benchmark: &str,
+    conditions: &Conditions,
+) -> Result<Option<Figure>, BenchmarkError> {
+    let Some(json) = line.strip_prefix(MARK) else {
+        return Ok(None);
+    };
+    read(json, benchmark, conditions)
+        .map(Some)
+        .map_err(|reason| BenchmarkError::Malformed {
+            line: line.to_owned(),
+            reason,
+        })
+}
+
+fn read(json: &str, benchmark: &str, conditions: &Conditions) -> Result<Figure, String> {
+    let said = |error: serde_json::Error| error.to_string();
+    let mut record: Map<String, Value> = serde_json::from_str(json).map_err(said)?;
+    let keys: Keys = serde_json::from_str(json).map_err(said)?;
+    if keys.benchmark != benchmark {
+        return Err(format!("its benchmark is not {benchmark:?}"));
+    }
+    let value = keys
+        .value
+        .or(keys.median)
+        .ok_or("neither a value nor a median")?;
+    let others = [keys.minimum, keys.median, keys.p99];
+    if others
+        .into_iter()
+        .flatten()
+        .chain([value])
+        .any(|it| it < 0.0)
+    {
+        return Err("a number is negative".to_owned());
+    }
+    let Value::Object(conditions) = serde_json::to_value(conditions).map_err(said)? else {
+        return Err("the conditions are no object".to_owned());
+    };
+    for (key, value) in conditions {
+        match record.get(&key) {
+            Some(other) if *other != value => {
+                return Err(format!("its {key} is not {value}"));
+            }
+            _ => record.insert(key, value),
+        };
+    }
+    Ok(Figure {
+        operation: keys.operation,
+        unit: keys.unit,
+        value,
+        minimum: keys.minimum,
+        p99: keys.p99,
+        samples: keys.samples,
+        record,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Option<Figure>, BenchmarkError> {
+        let conditions = Conditions {
+            accelerator: "icount".to_owned(),
+            command: "scripts/bench micro".to_owned(),
+            cores: 2,
+            memory: "512M".to_owned(),
+            qemu: "7.2".to_owned(),
+            revision: "unknown".to_owned(),
+            sockets: 1,
+        };
+        parse(line, "micro", &conditions)
+    }
+
+    #[test]
+    fn reads_a_figure_and_keeps_all_that_it_says() {
+        let line = "result {\"benchmark\":\"micro\",\"operation\":\"copy\",\
+                    \"unit\":\"guest instructions\",\"value\":47,\"samples\":1000,\"minimum\":45,\
+                    \"median\":46,\"p99\":60,\"core\":0,\"seed\":18446744073709551615}";
+        let figure = parsed(line).unwrap().unwrap();
+        assert_eq!(figure.operation, "copy");
+        assert_eq!(figure.unit, Unit::GuestInstructions);
+        assert_eq!((figure.value, figure.minimum), (47.0, Some(45.0)));
+        assert_eq!((figure.p99, figure.samples), (Some(60.0), Some(1000)));
+        let record = Value::Object(figure.record).to_string();
+        for words in [
+            "\"seed\":18446744073709551615",
+            "\"revision\":\"unknown\"",
+            "\"cores\":2",
+            "\"median\":46",
+        ] {
+            assert!(record.contains(words), "{record}");
+        }
+    }
+
+    #[test]
+    fn the_median_serves_as_value() {
+        let line = "result {\"benchmark\":\"micro\",\"operation\":\"x\",\"unit\":\"cycles\",\"median\":1.5}";
+        assert_eq!(parsed(line).unwrap().unwrap().value, 1.5);
+    }
+
+    #[test]
+    fn other_lines_are_about_something_else() {
+        for line in [
+            "",
+            "hello",
+            "result: {}",
+            "results {",
+            " result {",
+            "the result {}",
+        ] {
+            assert!(parsed(line).unwrap().is_none(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_trust() {
+        let with =
+            |rest: &str| format!("result {{\"benchmark\":\"micro\",\"operation\":\"x\",{rest}}}");
+        for (line, reason) in [
+            ("result ".to_owned(), "EOF"),
+            ("result nothing".to_owned(), "expected"),
+            (
+                "result [\"micro\",\"x\",\"ns\",1]".to_owned(),
+                "expected a map",
+            ),
+            (
+                "result {\"benchmark\":\"micro\"}".to_owned(),
+                "missing field `operation`",
+            ),
+            (with("\"unit\":\"ns\",\"value\":1") + "}", "trailing"),
+            (with("\"unit\":\"ms\",\"value\":1"), "unknown variant `ms`"),
+            (with("\"unit\":\"ns\",\"value\":\"1\""), "invalid type"),
+            (
+                with("\"unit\":\"ns\",\"value\":1,\"value\":2"),
+                "duplicate field",
+            ),
+            (with("\"unit\":\"ns\",\"value\":1e999"), "out of range"),
+            (with("\"unit\":\"ns\",\"value\":-1"), "negative"),
+            (with("\"unit\":\"ns\",\"value\":1,\"p99\":-1"), "negative"),
+            (
+                with("\"unit\":\"ns\",\"minimum\":1"),
+                "neither a value nor a median",
+            ),
+            (
+                with("\"unit\":\"ns\",\"value\":1,\"cores\":3"),
+                "its cores is not 2",
+            ),
+            (
+                "result {\"benchmark\":\"macro\",\"operation\":\"x\",\"unit\":\"ns\",\"value\":1}"
+                    .to_owned(),
+                "not \"micro\"",
+            ),
+        ] {
+            let error = parsed(&line).unwrap_err().to_string();
+            assert!(
+                error.contains(reason) && error.contains("result"),
+                "{line}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_time_is_told_by_plain_emulation() {
+        let times = [Unit::GuestInstructions, Unit::Cycles, Unit::Nanoseconds];
+        assert!(times.iter().all(|unit| !Accelerator::Tcg.tells(*unit)));
+        assert!(Accelerator::Tcg.tells(Unit::Messages));
+        assert!(Accelerator::Icount.tells(Unit::GuestInstructions));
+        assert!(!Accelerator::Icount.tells(Unit::Cycles));
+        assert!(Accelerator::Kvm.tells(Unit::Cycles));
+    }
+}
