@@ -18,7 +18,7 @@ pub const UNCLEAN: u64 = 1 << 63;
 /// first index; in the detail how many entries, and the table's life.
 ///
 /// ```text
-///  attachment  table (page aligned) │ level (2 bits, from bit 9) │ index (9 bits)
+///  attachment  table (page aligned) │ level (3 bits, from bit 9) │ index (9 bits)
 ///  detail      life (22 bits) │ entries (10 bits)
 /// ```
 #[derive(Clone, Copy)]

@@ -6,9 +6,8 @@ use crate::arch::{cpu, descriptors};
 use crate::dispatcher::{CSpace, own_slot};
 use crate::fault;
 use crate::local::Local;
-use crate::lrpc::Outcome;
 use crate::processor::{DEVICE_NOT_AVAILABLE, MONITOR, Processor};
-use crate::system_calls::{self, Arguments, refusal};
+use crate::system_calls::refusal;
 use abi::capability::{
     Address, INDEX_BITS, Kind, OWN_DISPATCHER, OWN_DOORBELL, OWN_SPACE, ROOT_CNODE, Resource,
     Rights, SLOT_BYTES, TASK_CNODE, VECTORS, monitor,
@@ -245,18 +244,6 @@ impl Kernel {
             return Err(Error::NotAllowed);
         }
         Ok(capability)
-    }
-
-    /// Carries out a system call of the current dispatcher; true where somebody else may have
-    /// to run.
-    pub fn system_call(&mut self, number: u64, arguments: Arguments) -> bool {
-        count!(system_calls);
-        let (error, results) = match system_calls::call(self, number, arguments) {
-            Ok(Outcome::Results(results) | Outcome::Blocked(results)) => (0, results),
-            Err(refusal) => (refusal.error as u64, [refusal.level, 0, 0, 0, 0, 0]),
-        };
-        system_calls::leave_results(error, results);
-        !self.processor.goes_on()
     }
 
     /// A piece of what is left to do for capabilities that went.

@@ -58,19 +58,9 @@ extern "C" fn main() -> ! {
     kernel.run() // and from here on, somebody calls or interrupts
 }
 
-/// A dispatcher called. Its results are left for the way out; true where somebody else may
-/// have to run.
-extern "C" fn system_call(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64, number: u64) -> bool {
-    // SAFETY: an entry into ring 0, and the only reference.
-    let Some(kernel) = (unsafe { kernel::kernel() }) else {
-        arch::cpu::halt();
-    };
-    kernel.system_call(number, [a, b, c, d, e, f])
-}
-
 /// Who goes on after a system call that may have changed that.
 extern "C" fn choose() -> *const Registers {
-    // SAFETY: the function above returned before, and its reference ended with it.
+    // SAFETY: the function of the call returned before, and its reference ended with it.
     let Some(kernel) = (unsafe { kernel::kernel() }) else {
         arch::cpu::halt();
     };

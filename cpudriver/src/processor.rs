@@ -62,8 +62,8 @@ pub struct Processor {
     scheduler: Scheduler<MAX_DISPATCHERS>,
     /// Deadlines of those that wait, the next first: nanoseconds and handle.
     deadlines: ArrayVec<(u64, u8), MAX_DISPATCHERS>,
-    /// When the timer strikes, in nanoseconds; `None`: it does not.
-    armed: Option<u64>,
+    /// When the timer strikes, in nanoseconds; `u64::MAX`: it does not.
+    armed_ns: u64,
     float: float::Method,
     /// How many callers queued so far.
     tickets: u64,
@@ -92,13 +92,14 @@ impl Processor {
             attention: true,
             scheduler: Scheduler::new(),
             deadlines: ArrayVec::new(),
-            armed: None,
+            armed_ns: u64::MAX,
             float: float::Method::initialise(),
             tickets: 0,
         }
     }
 
     /// The dispatcher behind a handle.
+    #[inline]
     pub fn dispatcher(&mut self, handle: usize) -> Option<&mut Dispatcher> {
         let dispatcher = TABLE.get(handle)?.load(Relaxed);
         // SAFETY: it lives until it is taken out of the table, and the only references to it
@@ -111,6 +112,14 @@ impl Processor {
         let current = CURRENT.load(Relaxed);
         // SAFETY: it points to a dispatcher of the table, or to `NOBODY`; nobody borrows it now.
         unsafe { (*current).link }.handle()
+    }
+
+    /// Leaves what a call comes to with the current dispatcher, or with nobody if it is gone.
+    #[inline]
+    pub fn leave_results(&mut self, error: u64, results: [u64; 6]) {
+        let current = CURRENT.load(Relaxed);
+        // SAFETY: it points to a dispatcher of the table, or to `NOBODY`; nobody borrows it now.
+        unsafe { (*current).answer(error, results) };
     }
 
     /// The dispatcher that runs.
@@ -513,6 +522,7 @@ impl Processor {
     }
 
     /// Whose turn it is, and who runs.
+    #[inline]
     fn choose(&mut self) -> Option<(usize, usize)> {
         loop {
             let turn = match self.scheduler.running() {
@@ -522,6 +532,10 @@ impl Processor {
                     self.scheduler.next(now)?
                 }
             };
+            // Nearly always.
+            if self.dispatcher(turn).is_some_and(|one| one.can_run()) {
+                return Some((turn, turn));
+            }
             if let Some(runs) = self.runs_for(turn) {
                 return Some((turn, runs));
             }
@@ -535,6 +549,7 @@ impl Processor {
 
     /// Who goes on in ring 3, or nobody. Every way out of ring 0 that may change who runs
     /// leads through here, so the timer is set here and nowhere else.
+    #[inline]
     pub fn next(&mut self) -> *const Registers {
         self.attention = false;
         let chosen = self.choose();
@@ -544,14 +559,15 @@ impl Processor {
             wait_for_interrupt();
         };
         CONTEXT.store(TABLE[turn].load(Relaxed), Relaxed);
-        if self.current() != Some(runs) {
+        let next = TABLE[runs].load(Relaxed);
+        if next != CURRENT.load(Relaxed) {
             self.switch(runs);
         }
-        let registers = self.dispatcher(runs).map(|one| &raw const one.registers);
-        registers.expect("whoever runs exists")
+        next.cast() // its registers come first
     }
 
     /// Gives the core to another dispatcher.
+    #[inline]
     fn switch(&mut self, next: usize) {
         count!(switches);
         self.switch_float(next);
@@ -620,31 +636,30 @@ impl Processor {
     }
 
     /// Sets the timer to the next thing that has to happen: somebody's deadline, or the end
-    /// of the time slice if somebody else is ready. Nothing to happen, no timer.
+    /// of the time slice if somebody else is ready. Nothing to happen, no timer. One that will strike
+    /// earlier than it must is left alone: it is set anew then, and those who take turns
+    /// quickly need not set it each time.
+    #[inline]
     fn arm_timer(&mut self) {
-        let deadline = self.deadlines.first().map(|(deadline, _)| *deadline);
-        let slice_end = self.scheduler.slice_end();
-        let next = match (deadline, slice_end) {
-            (Some(deadline), Some(slice_end)) => Some(deadline.min(slice_end)),
-            (one, other) => one.or(other),
-        };
-        if next == self.armed {
-            return;
+        let never = u64::MAX;
+        let deadline = self.deadlines.first().map_or(never, |(deadline, _)| *deadline);
+        let next = deadline.min(self.scheduler.slice_end().unwrap_or(never));
+        if next < self.armed_ns {
+            self.set_timer(next);
         }
-        self.armed = next;
-        match next {
-            Some(ns) => {
-                let from_now = ns.saturating_sub(self.clock.now_ns());
-                self.apic.arm(from_now, self.clock.time_stamp_at(ns));
-            }
-            None => self.apic.disarm(),
-        }
+    }
+
+    #[cold]
+    fn set_timer(&mut self, ns: u64) {
+        self.armed_ns = ns;
+        let from_now = ns.saturating_sub(self.clock.now_ns());
+        self.apic.arm(from_now, self.clock.time_stamp_at(ns));
     }
 
     /// The timer struck: wakes whose deadline has come, and ends a time slice that is over.
     fn timer(&mut self) {
         count!(timer);
-        self.armed = None;
+        self.armed_ns = u64::MAX;
         let now = self.clock.now_ns();
         while let Some((deadline, handle)) = self.deadlines.first().copied()
             && deadline <= now

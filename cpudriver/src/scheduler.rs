@@ -14,7 +14,6 @@
 //!   most of what a monitor does, it does for the one that it interrupts.
 
 use abi::limits::{PRIORITIES, TIME_SLICE_NS};
-use arrayvec::ArrayVec;
 
 /// What woke a dispatcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,90 +35,123 @@ enum Slice {
 
 const FRESH: Slice = Slice::Left(TIME_SLICE_NS);
 
+/// Stands for no handle in a queue.
+const NONE: u8 = u8::MAX;
+
+/// Those that are ready at one priority, in the order in which they will run.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    handle: u8,
-    priority: u8,
+struct Queue {
+    first: u8,
+    last: u8,
 }
+
+const EMPTY: Queue = Queue {
+    first: NONE,
+    last: NONE,
+};
+
+/// What is kept of each handle.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    /// Unless it runs.
+    slice: Slice,
+    priority: u8,
+    is_ready: bool,
+    /// Neighbours in the queue.
+    before: u8,
+    after: u8,
+}
+
+const UNKNOWN: Node = Node {
+    slice: FRESH,
+    priority: 0,
+    is_ready: false,
+    before: NONE,
+    after: NONE,
+};
 
 /// The one that has the core.
 #[derive(Clone, Copy, Debug)]
 struct Running {
-    entry: Entry,
+    handle: u8,
+    priority: u8,
     slice_end: u64,
 }
 
 /// At most `N` dispatchers, by handles below `N`.
 pub struct Scheduler<const N: usize> {
     running: Option<Running>,
-    /// In the order in which they will run.
-    ready: ArrayVec<Entry, N>,
-    /// Of each handle, unless it runs.
-    slices: [Slice; N],
+    queues: [Queue; PRIORITIES],
+    /// Bit `p`: somebody is ready at priority `p`.
+    waiting: u8,
+    nodes: [Node; N],
 }
+
+const _: () = assert!(PRIORITIES <= 8);
 
 impl<const N: usize> Scheduler<N> {
     /// Nobody is ready.
     pub const fn new() -> Self {
+        const { assert!(N <= NONE as usize) };
         Self {
             running: None,
-            ready: ArrayVec::new_const(),
-            slices: [FRESH; N],
+            queues: [EMPTY; PRIORITIES],
+            waiting: 0,
+            nodes: [UNKNOWN; N],
         }
     }
 
     /// Adds a new one, behind its equals.
     pub fn add(&mut self, handle: usize, priority: u8) {
         debug_assert!(usize::from(priority) < PRIORITIES);
-        let handle = handle as u8;
-        self.queue_behind(Entry { handle, priority });
+        self.queue_behind(handle as u8, priority);
     }
 
     /// Takes one out that ends.
     pub fn remove(&mut self, handle: usize) {
-        self.ready
-            .retain(|entry| usize::from(entry.handle) != handle);
+        if self.nodes[handle].is_ready {
+            self.unlink(handle as u8);
+        }
         if self.running() == Some(handle) {
             self.running = None;
         }
-        self.slices[handle] = FRESH; // of whoever has the handle next
+        self.nodes[handle].slice = FRESH; // of whoever has the handle next
     }
 
     /// The one that blocked is ready again. It must be neither ready nor running.
     pub fn wake(&mut self, handle: usize, priority: u8, by: Wake, now_ns: u64) {
-        let handle = handle as u8;
-        let woken = Entry { handle, priority };
-        let has_time = self.slices[usize::from(handle)] != Slice::Left(0);
+        let woken = handle as u8;
+        let has_time = self.nodes[handle].slice != Slice::Left(0);
         if let Some(running) = self.running {
             let goes_first = by == Wake::Interrupt && has_time;
-            let entry = running.entry;
-            if priority > entry.priority {
-                let rest = Slice::Until(running.slice_end);
-                self.displace(entry, rest);
-            } else if priority == entry.priority && goes_first {
+            if priority > running.priority {
+                self.displace(running, Slice::Until(running.slice_end));
+            } else if priority == running.priority && goes_first {
                 let rest = Slice::Left(running.slice_end.saturating_sub(now_ns));
-                self.displace(entry, rest);
+                self.displace(running, rest);
             }
         }
         if has_time {
             // Nobody pays for the time of equals.
-            for equal in self.ready.iter().filter(|other| other.priority == priority) {
-                let slice = &mut self.slices[usize::from(equal.handle)];
-                if let Slice::Until(end) = *slice {
-                    *slice = Slice::Left(end.saturating_sub(now_ns));
+            let mut at = self.queues[usize::from(priority)].first;
+            while at != NONE {
+                let equal = &mut self.nodes[usize::from(at)];
+                if let Slice::Until(end) = equal.slice {
+                    equal.slice = Slice::Left(end.saturating_sub(now_ns));
                 }
+                at = equal.after;
             }
-            self.queue_in_front(woken);
+            self.queue_in_front(woken, priority);
         } else {
-            self.queue_behind(woken);
+            self.queue_behind(woken, priority);
         }
     }
 
     /// The one that runs waits for something.
     pub fn block(&mut self, now_ns: u64) {
         if let Some(running) = self.running.take() {
-            let Entry { handle, priority } = running.entry;
-            self.slices[usize::from(handle)] = if self.competes_with(priority) {
+            self.nodes[usize::from(running.handle)].slice = if self.competes_with(running.priority)
+            {
                 Slice::Left(running.slice_end.saturating_sub(now_ns))
             } else {
                 FRESH
@@ -130,10 +162,10 @@ impl<const N: usize> Scheduler<N> {
     /// The one that runs lets its equals go first.
     pub fn give_way(&mut self) {
         if let Some(running) = self.running
-            && self.competes_with(running.entry.priority)
+            && self.competes_with(running.priority)
         {
             self.running = None;
-            self.queue_behind(running.entry);
+            self.queue_behind(running.handle, running.priority);
         }
     }
 
@@ -145,66 +177,118 @@ impl<const N: usize> Scheduler<N> {
     }
 
     /// Who has the core, if somebody does.
+    #[inline]
     pub fn running(&self) -> Option<usize> {
-        self.running.map(|one| usize::from(one.entry.handle))
+        self.running.map(|one| usize::from(one.handle))
     }
 
     /// Who has the core from now on; `None`: nobody is ready.
     pub fn next(&mut self, now_ns: u64) -> Option<usize> {
         while self.running.is_none() {
-            let entry = *self.ready.first()?;
-            self.ready.remove(0);
-            let slice_end = match self.slices[usize::from(entry.handle)] {
+            let priority = self.highest()?;
+            let handle = self.queues[usize::from(priority)].first;
+            self.unlink(handle);
+            let slice_end = match self.nodes[usize::from(handle)].slice {
                 Slice::Left(ns) => now_ns + ns,
                 Slice::Until(end) => end,
             };
             if slice_end > now_ns {
-                self.running = Some(Running { entry, slice_end });
+                self.running = Some(Running {
+                    handle,
+                    priority,
+                    slice_end,
+                });
             } else {
-                self.queue_behind(entry);
+                self.queue_behind(handle, priority);
             }
         }
         self.running()
     }
 
     /// When the slice of the one that runs ends; `None`: nobody else wants the core.
+    #[inline]
     pub fn slice_end(&self) -> Option<u64> {
         let running = self.running?;
-        self.competes_with(running.entry.priority)
+        self.competes_with(running.priority)
             .then_some(running.slice_end)
+    }
+
+    /// The highest priority at which somebody is ready.
+    #[inline]
+    fn highest(&self) -> Option<u8> {
+        self.waiting.checked_ilog2().map(|priority| priority as u8)
     }
 
     /// Whether one that runs at `priority` must share the core: somebody ready is its
     /// equal or more.
+    #[inline]
     fn competes_with(&self, priority: u8) -> bool {
-        self.ready
-            .first()
-            .is_some_and(|first| first.priority >= priority)
+        self.waiting >> priority != 0
     }
 
     /// Takes the core away from the one that runs, which keeps the `rest` of its slice.
-    fn displace(&mut self, entry: Entry, rest: Slice) {
+    fn displace(&mut self, running: Running, rest: Slice) {
         self.running = None;
-        self.slices[usize::from(entry.handle)] = rest;
-        self.queue_in_front(entry);
+        self.nodes[usize::from(running.handle)].slice = rest;
+        self.queue_in_front(running.handle, running.priority);
     }
 
     /// Queues one behind its equals, with a fresh slice.
-    fn queue_behind(&mut self, entry: Entry) {
-        self.slices[usize::from(entry.handle)] = FRESH;
-        let before = |other: &Entry| other.priority >= entry.priority;
-        self.insert(self.ready.partition_point(before), entry);
+    #[inline]
+    fn queue_behind(&mut self, handle: u8, priority: u8) {
+        self.nodes[usize::from(handle)].slice = FRESH;
+        let last = self.queues[usize::from(priority)].last;
+        self.link(handle, priority, last, NONE);
     }
 
     /// Queues one in front of its equals, with the slice that it has.
-    fn queue_in_front(&mut self, entry: Entry) {
-        let before = |other: &Entry| other.priority > entry.priority;
-        self.insert(self.ready.partition_point(before), entry);
+    fn queue_in_front(&mut self, handle: u8, priority: u8) {
+        let first = self.queues[usize::from(priority)].first;
+        self.link(handle, priority, NONE, first);
     }
 
-    fn insert(&mut self, at: usize, entry: Entry) {
-        debug_assert!(self.ready.iter().all(|other| other.handle != entry.handle));
-        self.ready.insert(at, entry);
+    /// Puts one between two neighbours of a queue.
+    #[inline]
+    fn link(&mut self, handle: u8, priority: u8, before: u8, after: u8) {
+        let node = &mut self.nodes[usize::from(handle)];
+        debug_assert!(!node.is_ready);
+        (node.priority, node.is_ready) = (priority, true);
+        (node.before, node.after) = (before, after);
+        let queue = &mut self.queues[usize::from(priority)];
+        match before {
+            NONE => queue.first = handle,
+            before => self.nodes[usize::from(before)].after = handle,
+        }
+        match after {
+            NONE => queue.last = handle,
+            after => self.nodes[usize::from(after)].before = handle,
+        }
+        self.waiting |= 1 << priority;
+    }
+
+    /// Takes one out of its queue.
+    #[inline]
+    fn unlink(&mut self, handle: u8) {
+        let node = &mut self.nodes[usize::from(handle)];
+        node.is_ready = false;
+        let Node {
+            priority,
+            before,
+            after,
+            ..
+        } = *node;
+        let queue = &mut self.queues[usize::from(priority)];
+        match before {
+            NONE => queue.first = after,
+            before => self.nodes[usize::from(before)].after = after,
+        }
+        match after {
+            NONE => queue.last = before,
+            after => self.nodes[usize::from(after)].before = before,
+        }
+        if queue.first == NONE {
+            self.waiting &= !(1 << priority);
+        }
     }
 }
 
@@ -408,7 +492,8 @@ mod tests {
                     (2, _) => scheduler.give_way(),
                     _ => {}
                 }
-                let known = scheduler.ready.len() + usize::from(scheduler.running.is_some());
+                let ready = scheduler.nodes.iter().filter(|node| node.is_ready).count();
+                let known = ready + usize::from(scheduler.running.is_some());
                 prop_assert_eq!(known, blocked[1..].iter().filter(|one| !**one).count());
             }
         }

@@ -13,9 +13,9 @@ mod dispatchers;
 mod machine;
 mod spaces;
 
-use crate::arch::entry::RESULTS;
+use crate::arch::entry::{fast_call, fast_reply_receive};
 use crate::dispatcher::State;
-use crate::kernel::{Kernel, count};
+use crate::kernel::{Kernel, count, kernel};
 use crate::log;
 use crate::lrpc::Outcome;
 use crate::processor::MONITOR;
@@ -24,7 +24,6 @@ use ::capabilities::Error as Denial;
 use abi::capability::{Kind, Resource, Rights, VECTORS};
 use abi::syscall::{self, Error};
 use core::fmt::{self, Write};
-use core::sync::atomic::Ordering::Relaxed;
 use loader::paging::Refusal;
 
 /// Arguments of a call, in the order of the ABI.
@@ -62,61 +61,119 @@ pub fn refusal(error: Denial) -> Error {
     }
 }
 
-/// Leaves what a call comes to where the way out finds it.
-pub fn leave_results(error: u64, results: [u64; 6]) {
-    RESULTS[0].store(error, Relaxed);
-    for (place, result) in RESULTS[1..].iter().zip(results) {
-        place.store(result, Relaxed);
-    }
+/// Carries out a call of the current dispatcher; true where somebody else may have to run.
+#[inline(always)]
+fn enter(
+    arguments: Arguments,
+    call: impl FnOnce(&mut Kernel, Arguments) -> Answer,
+) -> bool {
+    // SAFETY: an entry into ring 0, and the only reference.
+    let Some(kernel) = (unsafe { kernel() }) else {
+        crate::arch::cpu::halt();
+    };
+    count!(system_calls);
+    let (error, results) = match call(kernel, arguments) {
+        Ok(Outcome::Results(results) | Outcome::Blocked(results)) => (0, results),
+        Err(refusal) => (refusal.error as u64, [refusal.level, 0, 0, 0, 0, 0]),
+    };
+    kernel.processor.leave_results(error, results);
+    !kernel.processor.goes_on()
 }
 
-/// Carries out call `number` of the current dispatcher.
-pub fn call(kernel: &mut Kernel, number: u64, arguments: Arguments) -> Answer {
-    let [a, b, c, d, e, f] = arguments;
-    let words = [b, c, d, e, f];
-    match number {
-        syscall::NULL => DONE,
-        syscall::LOG => log_text(kernel, arguments),
-        syscall::YIELD => {
-            kernel.processor.give_way();
-            DONE
+/// What carries out a call: its arguments; true where somebody else may have to run.
+type Entry = extern "C" fn(u64, u64, u64, u64, u64, u64) -> bool;
+
+/// Defines the function that carries out a call.
+macro_rules! entry {
+    ($name:ident, $call:expr) => {
+        pub extern "C" fn $name(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> bool {
+            enter([a, b, c, d, e, f], $call)
         }
-        syscall::WAIT => wait(kernel, a),
-        syscall::EXIT => {
-            if let Some(current) = kernel.processor.current() {
-                if let Some(dispatcher) = kernel.processor.dispatcher(current) {
-                    dispatcher.status = a as i32;
-                }
-                kernel.processor.end(current, State::Exited);
-            }
-            DONE
-        }
-        syscall::RING => ring(kernel, a),
-        syscall::CALL => Ok(kernel.call(a, words, false)?),
-        syscall::CALL_GIVE => Ok(kernel.call(a, words, true)?),
-        syscall::RECEIVE => Ok(kernel.receive(a, b)?),
-        syscall::REPLY_RECEIVE => {
-            kernel.reply(words, false)?;
-            Ok(kernel.receive(a, 0)?)
-        }
-        syscall::REPLY | syscall::REPLY_GIVE => {
-            kernel.reply(words, number == syscall::REPLY_GIVE)?;
-            DONE
-        }
-        syscall::RECEIVE_SLOT => {
-            if let Some(dispatcher) = kernel.processor.current_dispatcher() {
-                dispatcher.receive_slot = a;
-            }
-            DONE
-        }
-        syscall::COPY..=syscall::INSERT => capabilities::call(kernel, number, arguments),
-        syscall::MAP..=syscall::TRANSLATE => spaces::call(kernel, number, arguments),
-        syscall::CONFIGURE..=syscall::WRITE_REGISTER => {
-            dispatchers::call(kernel, number, arguments)
-        }
-        syscall::PORT_READ..=syscall::LAST => machine::call(kernel, number, arguments),
-        _ => Err(Error::NoSuchCall.into()),
+    };
+}
+
+entry!(no_such_call, |_, _| Err(Error::NoSuchCall.into()));
+entry!(slow_call, |kernel, [endpoint, words @ ..]| {
+    Ok(kernel.call(endpoint, words, false)?)
+});
+entry!(slow_reply_receive, |kernel, [endpoint, words @ ..]| {
+    kernel.reply(words, false)?;
+    Ok(kernel.receive(endpoint, 0)?)
+});
+
+/// What carries out each call, by its number, and last what answers to all other numbers.
+pub static CALLS: [Entry; syscall::LAST as usize + 2] = {
+    let mut table = [no_such_call as Entry; syscall::LAST as usize + 2];
+    macro_rules! fill {
+        ($($number:ident: $call:expr;)*) => {$(
+            table[syscall::$number as usize] = {
+                entry!(call, $call);
+                call
+            };
+        )*};
     }
+    fill! {
+        NULL: |_, _| DONE;
+        LOG: log_text;
+        YIELD: |kernel, _| { kernel.processor.give_way(); DONE };
+        WAIT: |kernel, [deadline, ..]| wait(kernel, deadline);
+        EXIT: |kernel, [status, ..]| exit(kernel, status as i32);
+        RING: |kernel, [doorbell, ..]| ring(kernel, doorbell);
+        CALL_GIVE: |kernel, [endpoint, words @ ..]| Ok(kernel.call(endpoint, words, true)?);
+        RECEIVE: |kernel, [endpoint, deadline, ..]| Ok(kernel.receive(endpoint, deadline)?);
+        REPLY: |kernel, [_, words @ ..]| { kernel.reply(words, false)?; DONE };
+        REPLY_GIVE: |kernel, [_, words @ ..]| { kernel.reply(words, true)?; DONE };
+        RECEIVE_SLOT: |kernel, [address, ..]| receive_slot(kernel, address);
+        COPY: capabilities::copy;
+        MINT: capabilities::mint;
+        MOVE: capabilities::move_to;
+        RETYPE: capabilities::retype;
+        CLEAN: capabilities::clean;
+        DELETE: capabilities::delete;
+        REVOKE: capabilities::revoke;
+        IDENTIFY: capabilities::identify;
+        INSERT: capabilities::insert;
+        MAP: spaces::map;
+        MAP_TABLE: spaces::map_table;
+        UNMAP: spaces::unmap;
+        PROTECT: spaces::protect;
+        TRANSLATE: spaces::translate;
+        CONFIGURE: dispatchers::configure;
+        START: dispatchers::start;
+        STOP: dispatchers::stop;
+        STATE: dispatchers::state;
+        READ_REGISTER: dispatchers::read_register;
+        WRITE_REGISTER: dispatchers::write_register;
+        PORT_READ: machine::port_read;
+        PORT_WRITE: machine::port_write;
+        SEND_INIT: machine::send_init;
+        SEND_STARTUP: machine::send_startup;
+        POWER_OFF: machine::power_off;
+        KERNEL_MAPPING: machine::kernel_mapping;
+        WILD_WRITE: machine::wild_write;
+        RUNNING: machine::running;
+        COUNTER: machine::counter;
+        LOG_WRITTEN: machine::log_written;
+    }
+    // In assembly, with the two above to fall back on.
+    table[syscall::CALL as usize] = fast_call;
+    table[syscall::REPLY_RECEIVE as usize] = fast_reply_receive;
+    table
+};
+
+fn exit(kernel: &mut Kernel, status: i32) -> Answer {
+    let current = kernel.processor.current().ok_or(Error::NotFound)?;
+    if let Some(dispatcher) = kernel.processor.dispatcher(current) {
+        dispatcher.status = status;
+    }
+    kernel.processor.end(current, State::Exited);
+    DONE
+}
+
+fn receive_slot(kernel: &mut Kernel, address: u64) -> Answer {
+    let dispatcher = kernel.processor.current_dispatcher();
+    dispatcher.ok_or(Error::NotFound)?.receive_slot = address;
+    DONE
 }
 
 fn wait(kernel: &mut Kernel, deadline_ns: u64) -> Answer {

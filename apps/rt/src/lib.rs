@@ -19,9 +19,14 @@
 //! | [`console`]     | `print!` and `println!`                                            |
 //! | [`frame`]       | memory shared with other domains                                   |
 //! | [`interface`]   | the messages between a domain and its monitor                      |
-//! | [`monitor`]     | spawn, wait, kill, frames, doorbells: what the monitor does for us |
+//! | [`monitor`]     | spawn, wait, kill, frames, RAM, doorbells: what the monitor does   |
 //! | [`system_call`] | what the CPU driver does for us                                    |
-//! | [`authority`]   | for monitors alone: page tables, dispatchers, RAM, other cores     |
+//! | [`capability`]  | capabilities: copy, retype, delete, revoke, and slots for them     |
+//! | [`memory`]      | RAM of our own, and objects made of it                             |
+//! | [`space`]       | mapping frames                                                     |
+//! | [`dispatcher`]  | setting up, stopping and looking at dispatchers                    |
+//! | [`lrpc`]        | calls to domains of the same core                                  |
+//! | [`authority`]   | for monitors alone: what domains are made of, other cores          |
 //!
 //! A domain has one dispatcher, so nothing here runs in parallel with anything else of it.
 #![no_std]

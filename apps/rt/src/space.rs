@@ -191,11 +191,16 @@ pub fn translate(root: Address, address: u64) -> Result<Translation> {
     })
 }
 
-/// Addresses for mappings that are in no use.
-static PLACES: LazyLock<Mutex<Ranges>> = LazyLock::new(|| {
-    let mut places = Ranges::none();
-    places.give(USER_MAPPINGS..USER_MAPPINGS_END);
-    Mutex::new(places)
+/// Addresses for mappings that are in no use, by the size of their pages: where small pages have
+/// been, a page table stays, and no large page fits any more.
+static PLACES: LazyLock<Mutex<[Ranges; 3]>> = LazyLock::new(|| {
+    let bytes = USER_MAPPINGS_END - USER_MAPPINGS;
+    let ends = [0, bytes / 4, bytes / 2, bytes].map(|offset| USER_MAPPINGS + offset);
+    Mutex::new(core::array::from_fn(|size| {
+        let mut places = Ranges::none();
+        places.give(ends[size]..ends[size + 1]);
+        places
+    }))
 });
 
 /// A frame that is mapped in this domain, at addresses of its own; unmapped when dropped.
@@ -249,7 +254,7 @@ impl Mapping {
         // What fits one page table must not lie across two.
         let alignment = bytes.checked_next_power_of_two().unwrap_or(table_bytes);
         let alignment = alignment.min(table_bytes);
-        let address = PLACES.lock().take(bytes, alignment);
+        let address = PLACES.lock()[size as usize - 1].take(bytes, alignment);
         let address = address.ok_or(Error::OutOfRange)?;
         let part = |done: u64| Part {
             offset: done,
@@ -258,7 +263,7 @@ impl Mapping {
         };
         // SAFETY: the address is in no use, and the frame's memory is the caller's promise.
         if let Err(error) = unsafe { map_here(address, frame, &part(0), rights) } {
-            PLACES.lock().give(address..address + bytes);
+            PLACES.lock()[size as usize - 1].give(address..address + bytes);
             return Err(error);
         }
         let mut mapping = Self {
@@ -361,7 +366,8 @@ impl Drop for Mapping {
         // If somebody moved or deleted a capability, what is at the addresses is not known, and
         // they are not used again.
         if is_clear {
-            PLACES.lock().give(self.address..self.address + self.bytes);
+            let range = self.address..self.address + self.bytes;
+            PLACES.lock()[self.size as usize - 1].give(range);
         }
         for copy in &self.copies {
             if capability::delete(*copy).is_ok() {

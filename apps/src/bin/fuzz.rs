@@ -31,7 +31,7 @@ use core::fmt::Debug;
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::capability::{
     self, Address, ENDPOINT_BYTES, GIFT, Kind, MONITOR_DOORBELL, OWN_DISPATCHER, OWN_DOORBELL,
-    ROOT_CNODE, Rights, SLOT_BYTES, slots,
+    OWN_SPACE, ROOT_CNODE, Rights, SLOT_BYTES, slots,
 };
 use rt::dispatcher::{self, Property};
 use rt::interface;
@@ -319,7 +319,7 @@ fn keep(calls: u64, seed: u64) -> i32 {
 
 /// What a worker holds, from the first slot of a row on.
 const THINGS: [(Kind, u64); 10] = [
-    (Kind::Ram, 4 * PAGE),
+    (Kind::Ram, 8 * PAGE),
     (Kind::Frame, PAGE),
     (Kind::Frame, 4 * PAGE),
     (Kind::CNode, 64 * SLOT_BYTES),
@@ -488,12 +488,17 @@ impl Worker {
             1 => Address::new(2, 1 + random.below(FIRST_FREE_SLOT)).0,
             2 => Address::new(3, random.below(32)).0,
             3 => Address::new(1, random.below(CNODES)).0,
-            4..8 => Address::new(random.below(CNODES), random.below(80)).0,
-            _ => self.row.plus(random.below(ROW)).0,
+            4 | 5 => Address::new(random.below(CNODES), random.below(80)).0,
+            6..16 => self.row.plus(random.below(ROW)).0,
+            _ => self.row.plus(random.below(FIRST_EMPTY)).0,
         }
     }
 
     fn to(&mut self, kind: Kind) -> u64 {
+        // It has what it takes to map something.
+        if kind == Kind::PageTable4 && self.random.one_in(2) {
+            return OWN_SPACE.0;
+        }
         let things = THINGS.iter().filter(|(other, _)| *other == kind).count() as u64;
         if things == 0 {
             let doorbells = [
@@ -527,10 +532,10 @@ impl Worker {
                 1 | 2 => Address::new(OWN_CNODE, random.below(70)).0,
                 _ => row.plus(random.below(ROW - FIRST_EMPTY) + FIRST_EMPTY).0,
             },
-            Root => match random.below(16) {
+            Root => match random.below(32) {
                 0 => self.any(),
                 1 | 2 => ROOT_CNODE.0,
-                3 | 4 => self.to(Kind::CNode),
+                3 => self.to(Kind::CNode),
                 _ => 0,
             },
             KindAnd => {
@@ -548,7 +553,7 @@ impl Worker {
                 2 => USER_MAPPINGS + (random.below(1024) << 21),
                 // What is mapped already.
                 3 => random.of(&[USER_HEAP, USER_STARTUP]) & !(PAGE - 1),
-                _ => USER_MAPPINGS + random.below(1024) * PAGE,
+                _ => USER_MAPPINGS + random.below(32) * PAGE,
             },
             Bytes => match random.below(8) {
                 0 => random.word(),
@@ -560,15 +565,18 @@ impl Worker {
             Pages => match random.below(8) {
                 0 => random.word(),
                 1 => random.below(1024) | random.below(5) << 32,
-                _ => (1 + random.below(4)) | 1 << 32,
+                2 => random.below(5) | 1 << 32,
+                _ => 1 | 1 << 32,
             },
             MapRights => match random.below(8) {
                 0 => random.word(),
-                _ => random.below(32),
+                1 => random.below(32),
+                _ => random.below(4),
             },
             Index => match random.below(8) {
                 0 => random.word(),
-                _ => random.below(20),
+                1..4 => random.below(20),
+                _ => random.below(8),
             },
             Deadline => match random.below(64) {
                 0 => random.word(),
@@ -590,6 +598,12 @@ impl Worker {
             let (number, shapes) = self.random.of(&CALLS);
             let mut arguments =
                 core::array::from_fn(|at| self.argument(*shapes.get(at).unwrap_or(&Word)));
+            if number == syscall::RETYPE && self.random.one_in(2) {
+                // Sizes that fit the kind.
+                let (kind, bytes) = self.random.of(&THINGS);
+                arguments[2] = kind as u64 | 1 << 8;
+                arguments[4] = bytes;
+            }
             let victim = self.random.below(6) as usize;
             match self.random.below(16) {
                 0 | 1 => arguments[victim] = self.random.word(),

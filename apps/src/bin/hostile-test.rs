@@ -16,6 +16,7 @@
 //! | `close`       | close the channel to their monitor: they are deaf, and can be killed      |
 //! | `scribble`    | write garbage over that channel: they are killed, or can be               |
 //! | `ring-storm`  | ring their monitor and other domains: nobody is lost                      |
+//! | `dismantle`   | revoke, unmap and delete what they consist of: only they end              |
 //!
 //! Copies of the program attack, on this core and on the last one. After each attack the
 //! monitors of all cores must answer, all cores start programs, and as much memory be free
@@ -26,6 +27,7 @@
 
 extern crate alloc;
 
+use abi::exception::PAGE_FAULT;
 use abi::layout::PAGE;
 use abi::limits::{ARGUMENT_BYTES, LOG_BYTES, MAX_CORES, PAGE_CHANNEL_SLOTS};
 use abi::syscall::{self, FIRST_DOORBELL};
@@ -35,13 +37,15 @@ use alloc::vec::Vec;
 use apps::arguments::{Misuse, explain};
 use core::fmt::{Debug, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
-use rt::capability::{Address, FIRST_CNODE_SLOTS, FIRST_FREE_SLOT, MONITOR_DOORBELL};
+use rt::capability::{self, Address, FIRST_CNODE_SLOTS, FIRST_FREE_SLOT, MEMORY_CNODE};
+use rt::capability::{MONITOR_DOORBELL, OWN_DISPATCHER, OWN_DOORBELL, OWN_SPACE};
+use rt::capability::{ROOT_CNODE, TASK_CNODE};
 use rt::connection::Connection;
 use rt::frame::Frame;
-use rt::interface::{self, Error, KILLED_STATUS};
+use rt::interface::{self, Error, FAULT_STATUS, KILLED_STATUS};
 use rt::monitor::{self, Domain};
 use rt::system_call::{self, LogWriter};
-use rt::{clock, println};
+use rt::{clock, dispatcher, println, space};
 use urpc::{Channel, Message, ReceiveError, SendError, Side};
 
 rt::entry!(main);
@@ -82,7 +86,7 @@ type Verdict = Result<(), String>;
 /// An attack: its name and what the parent does.
 type Attack = (&'static str, fn(&mut Test));
 
-const ATTACKS: [Attack; 12] = [
+const ATTACKS: [Attack; 13] = [
     ("frame-reuse", frame_reuse),
     ("steal-bell", |test| test.unleash("steal-bell", false)),
     ("forge", |test| test.unleash("forge", true)),
@@ -102,6 +106,7 @@ const ATTACKS: [Attack; 12] = [
         );
     }),
     ("ring-storm", ring_storm),
+    ("dismantle", dismantling),
 ];
 
 fn main() -> i32 {
@@ -392,6 +397,28 @@ fn ring_storm(test: &mut Test) {
     }
 }
 
+/// How they end is their matter.
+fn dismantling(test: &mut Test) {
+    let mut domains = Vec::new();
+    for core in test.posts.clone() {
+        for way in ["revoke", "unmap", "delete", "cnodes", "stop"] {
+            domains.push((way, test.begin(core, &["dismantle", way])));
+        }
+    }
+    clock::sleep_ns(STORM_NS);
+    for (way, domain) in domains {
+        let Some(domain) = domain else { continue };
+        let killed = patiently(|| monitor::kill(domain));
+        let known = matches!(killed, Ok(()) | Err(Error::NoSuchDomain));
+        test.expect(&format!("kill of {way}, {killed:?}"), &known, &true);
+        let status = monitor::wait(domain);
+        // It can find what should not be, and say so.
+        let fair = [0, KILLED_STATUS, FAULT_STATUS + PAGE_FAULT as i32];
+        let fair = status.is_ok_and(|status| fair.contains(&status));
+        test.expect(&format!("the end of {way}, {status:?}"), &fair, &true);
+    }
+}
+
 /// A copy's part; the exit status.
 fn play(part: &str, words: &[&str]) -> Result<i32, String> {
     let number = |index: usize| {
@@ -420,6 +447,7 @@ fn play(part: &str, words: &[&str]) -> Result<i32, String> {
         "echo-storm" => echo_storm(),
         "close" => close(way),
         "scribble" => scribble(way),
+        "dismantle" => dismantle(way),
         "ring-storm" => {
             let victims: Result<Vec<_>, _> = (0..words.len()).map(number).collect();
             ring(&victims?)
@@ -922,6 +950,55 @@ fn ring(victims: &[u64]) -> Verdict {
     while clock::now_ns() < end {
         for doorbell in &doorbells {
             check("a ring", &system_call::ring(*doorbell), &Ok(()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes apart what it consists of, as far as it can.
+fn dismantle(way: &str) -> Verdict {
+    let cnodes = [MEMORY_CNODE, TASK_CNODE, ROOT_CNODE];
+    let all = || {
+        let indices = cnodes.map(|cnode| cnode.0 & 0xff);
+        indices.into_iter().flat_map(|cnode| {
+            let slots = (1..FIRST_CNODE_SLOTS).rev();
+            slots.map(move |slot| Address::new(cnode, slot))
+        })
+    };
+    match way {
+        "revoke" => {
+            // What its monitor relies on is not its own to revoke.
+            for slot in [
+                ROOT_CNODE,
+                OWN_DISPATCHER,
+                OWN_SPACE,
+                MONITOR_DOORBELL,
+                OWN_DOORBELL,
+            ] {
+                let refused = Err(system_call::Error::NotRevocable);
+                check("revoke", &capability::revoke(slot), &refused)?;
+            }
+            for slot in all() {
+                let _ = capability::revoke(slot);
+            }
+        }
+        "unmap" => {
+            for slot in all() {
+                let _ = space::unmap(slot);
+            }
+        }
+        "delete" => {
+            for slot in all() {
+                let _ = capability::delete(slot);
+            }
+        }
+        "cnodes" => {
+            for cnode in cnodes {
+                let _ = capability::delete(cnode);
+            }
+        }
+        _ => {
+            let _ = dispatcher::stop(OWN_DISPATCHER);
         }
     }
     Ok(())

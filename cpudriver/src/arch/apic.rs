@@ -144,16 +144,6 @@ impl LocalApic {
         }
     }
 
-    /// Stops the timer.
-    pub fn disarm(&self) {
-        if self.deadline {
-            // SAFETY: zero disarms the timer of this core.
-            unsafe { msr::wrmsr(msr::IA32_TSC_DEADLINE, 0) };
-        } else {
-            self.write(TIMER_INITIAL, 0);
-        }
-    }
-
     /// Keeps all interrupts out: the core is about to halt for good.
     pub fn silence(&self) {
         self.write(TIMER, MASKED);

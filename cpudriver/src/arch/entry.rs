@@ -2,10 +2,9 @@
 //!
 //! A system call goes through one of three:
 //!
-//! - Most calls change nothing about who runs. Their results go straight back to the caller,
-//!   whose other registers were never touched.
-//! - Where somebody else may have to run, the caller's registers are saved in its own
-//!   dispatcher, and [`crate::choose`] says with whose to go on.
+//! - Most calls change nothing about who runs. The caller goes on with the results, which are left
+//!   in its dispatcher; its other registers were never touched.
+//! - Where somebody else may have to run, those are saved there too, and [`crate::choose`] says with whose to go on.
 //! - The call of a server that waits for it, and the answer to a client that waits for it,
 //!   change from one to the other right here: the *fast path*, which does what `lrpc` would.
 //!
@@ -14,7 +13,8 @@
 
 use super::descriptors::{USER_CODE, USER_DATA};
 use crate::dispatcher::{Dispatcher, Endpoint, State};
-use crate::{choose, interrupt, system_call, work};
+use crate::system_calls::{self, CALLS};
+use crate::{choose, interrupt, work};
 use abi::capability::{INDEX_BITS, Kind, Rights};
 use abi::layout::{DIRECT_MAP, KERNEL_RECORD, kernel_stack_top};
 use abi::limits::MAX_DISPATCHERS;
@@ -147,8 +147,6 @@ pub static TABLE: [AtomicPtr<Dispatcher>; MAX_DISPATCHERS] =
     [const { AtomicPtr::new(null_mut()) }; MAX_DISPATCHERS];
 /// Whose floating-point registers are in the processor: the handle plus 1; 0: nobody's.
 pub static FLOAT_HOLDER: AtomicU64 = AtomicU64::new(0);
-/// What a system call came to: `rax rdi rsi rdx r10 r8 r9`.
-pub static RESULTS: [AtomicU64; 7] = [const { AtomicU64::new(0) }; 7];
 static USER_STACK: AtomicU64 = AtomicU64::new(0);
 
 core::arch::global_asm!(
@@ -158,35 +156,32 @@ core::arch::global_asm!(
     ".global system_call_entry",
     "system_call_entry:",
     "mov [rip + {user_stack}], rsp",
-    "mov rsp, {stack}",
+    "mov rsp, {stack} - 8", // functions find it aligned after three words and an address
     "push [rip + {user_stack}]",
     "push rcx",
     "push r11",
-    "push rax",
-    "cmp rax, {CALL}",
-    "je 20f",
-    "cmp rax, {REPLY_RECEIVE}",
-    "je 30f",
-    "10:",
-    "mov rcx, r10", // and the number is the seventh argument, on the stack
-    "call {system_call}",
+    "mov rcx, r10",
+    "mov r11d, {LAST} + 1",
+    "cmp rax, r11",
+    "cmova rax, r11",
+    "lea r11, [rip + {calls}]",
+    "call [r11 + rax * 8]",
     "test al, al",
     "jnz 11f",
-    "mov rax, [rip + {results}]",
-    "mov rdi, [rip + {results} + 8]",
-    "mov rsi, [rip + {results} + 16]",
-    "mov rdx, [rip + {results} + 24]",
-    "mov r10, [rip + {results} + 32]",
-    "mov r8, [rip + {results} + 40]",
-    "mov r9, [rip + {results} + 48]",
-    "pop r11", // the number
+    "mov r11, [rip + {current}]",
+    "mov rax, [r11 + {RAX}]",
+    "mov rdi, [r11 + {RDI}]",
+    "mov rsi, [r11 + {RSI}]",
+    "mov rdx, [r11 + {RDX}]",
+    "mov r10, [r11 + {R10}]",
+    "mov r8, [r11 + {R8}]",
+    "mov r9, [r11 + {R9}]",
     "pop r11",
     "pop rcx",
     "pop rsp",
     "sysretq",
     // Somebody else may run next. The caller's registers that functions keep are as they were.
     "11:",
-    "pop rax",
     "mov rdi, [rip + {current}]",
     "pop [rdi + {RFLAGS}]",
     "pop [rdi + {RIP}]",
@@ -198,25 +193,15 @@ core::arch::global_asm!(
     "mov [rdi + {R14}], r14",
     "mov [rdi + {R15}], r15",
     "mov qword ptr [rdi + {ALL}], 0",
-    "mov rax, [rip + {results}]",
-    "mov [rdi + {RAX}], rax",
-    "mov rax, [rip + {results} + 8]",
-    "mov [rdi + {RDI}], rax",
-    "mov rax, [rip + {results} + 16]",
-    "mov [rdi + {RSI}], rax",
-    "mov rax, [rip + {results} + 24]",
-    "mov [rdi + {RDX}], rax",
-    "mov rax, [rip + {results} + 32]",
-    "mov [rdi + {R10}], rax",
-    "mov rax, [rip + {results} + 40]",
-    "mov [rdi + {R8}], rax",
-    "mov rax, [rip + {results} + 48]",
-    "mov [rdi + {R9}], rax",
+    "mov rsp, {stack}",
     "xor ebp, ebp", // backtraces end here
     "call {choose}",
     "mov rdi, rax",
     "jmp resume",
     // ---- the fast path of LRPC ------------------------------------------------------
+    // Two functions that stand in the table of calls. Where they can do what they are for, they
+    // do not return; else they go on as the function of the slow path.
+    //
     // Leaves the current dispatcher's registers that functions keep in it, which rax points
     // to, and looks up the endpoint capability that rdi names: rbp its slot, r13 the endpoint,
     // r12 the direct map. Where that is not so easy, the slow path finds out why.
@@ -251,8 +236,18 @@ core::arch::global_asm!(
     "mov r13, [rbp + {BASE}]",
     "add r13, r12",
     ".endm",
+    ".macro leave_look_up",
+    "mov rbx, [rax + {RBX}]",
+    "mov rbp, [rax + {RBP}]",
+    "mov r12, [rax + {R12}]",
+    "mov r13, [rax + {R13}]",
+    "mov r14, [rax + {R14}]",
+    "mov r15, [rax + {R15}]",
+    "mov rcx, r10",
+    ".endm",
     // A call: rax is the client, rbx becomes the server.
-    "20:",
+    ".global fast_call",
+    "fast_call:",
     "look_up_endpoint {WRITE}",
     "movzx ebx, byte ptr [r13 + {RECEIVER}]",
     "test ebx, ebx",
@@ -273,7 +268,7 @@ core::arch::global_asm!(
     "mov rdi, [rbp + {BADGE}]",
     // From the one in rax to the one in rbx, which was stopped in a system call.
     "25:",
-    "pop rcx", // the number
+    "pop rcx", // where this function would return to
     "pop [rax + {RFLAGS}]",
     "pop [rax + {RIP}]",
     "pop [rax + {RSP}]",
@@ -297,8 +292,12 @@ core::arch::global_asm!(
     "mov r15, [rbx + {R15}]",
     "mov rbx, [rbx + {RBX}]",
     "sysretq",
+    "40:",
+    "leave_look_up",
+    "jmp {slow_call}",
     // An answer: rax is the server, rbx becomes the client.
-    "30:",
+    ".global fast_reply_receive",
+    "fast_reply_receive:",
     "look_up_endpoint {READ}",
     "mov cl, [rax + {LINK}]",
     "cmp cl, [r13 + {OWNER}]",
@@ -330,13 +329,8 @@ core::arch::global_asm!(
     "xor edi, edi",
     "jmp 25b",
     "40:",
-    "mov rbx, [rax + {RBX}]",
-    "mov rbp, [rax + {RBP}]",
-    "mov r12, [rax + {R12}]",
-    "mov r13, [rax + {R13}]",
-    "mov r14, [rax + {R14}]",
-    "mov r15, [rax + {R15}]",
-    "jmp 10b",
+    "leave_look_up",
+    "jmp {slow_reply_receive}",
     // ---- out: rdi points to the registers to go on with -----------------------------
     ".global resume",
     "resume:",
@@ -460,7 +454,10 @@ core::arch::global_asm!(
     user_stack = sym USER_STACK,
     current = sym CURRENT,
     stack = const kernel_stack_top(0) as i64,
-    system_call = sym system_call,
+    calls = sym CALLS,
+    slow_call = sym system_calls::slow_call,
+    slow_reply_receive = sym system_calls::slow_reply_receive,
+    LAST = const syscall::LAST,
     interrupt = sym interrupt,
     choose = sym choose,
     work = sym work,
@@ -468,10 +465,7 @@ core::arch::global_asm!(
     context = sym CONTEXT,
     table = sym TABLE,
     float_holder = sym FLOAT_HOLDER,
-    results = sym RESULTS,
     record = const KERNEL_RECORD as i64,
-    CALL = const syscall::CALL,
-    REPLY_RECEIVE = const syscall::REPLY_RECEIVE,
     INDEX_BITS = const INDEX_BITS,
     DIRECT_MAP = const DIRECT_MAP as i64,
     CNODE = const Kind::CNode as u8,
@@ -528,6 +522,10 @@ core::arch::global_asm!(
 );
 
 unsafe extern "C" {
+    /// [`abi::syscall::CALL`] by the fast path.
+    pub safe fn fast_call(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> bool;
+    /// [`abi::syscall::REPLY_RECEIVE`] by the fast path.
+    pub safe fn fast_reply_receive(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> bool;
     /// Entry of `syscall`.
     pub fn system_call_entry();
     /// First instructions of a core in its own memory.

@@ -10,65 +10,60 @@ use ::capabilities::capability::Marks;
 use ::capabilities::{Caller, Capability, Progress, Retype, SlotId};
 use abi::capability::{INDEX_BITS, Kind, Rights, SLOT_BYTES};
 use abi::layout::{KERNEL_HALF, PAGE};
-use abi::syscall::{self, CLEAN_BYTES, Error, identity};
+use abi::syscall::{CLEAN_BYTES, Error, identity};
 use loader::paging::{self, TableMemory};
 
-/// Carries out one of these calls.
-pub fn call(kernel: &mut Kernel, number: u64, arguments: Arguments) -> Answer {
-    let [a, b, c, d, e, _] = arguments;
-    match number {
-        syscall::COPY => {
-            let source = kernel.slot_of(d, a)?;
-            let destination = kernel.slot_of(c, b)?;
-            kernel.check_clean(source)?;
-            let copied = kernel.capabilities.copy(source, destination);
-            copied.map_err(refusal)?;
-            DONE
-        }
-        syscall::MINT => {
-            let source = kernel.slot(a)?;
-            let destination = kernel.slot_of(e, b)?;
-            kernel.check_clean(source)?;
-            let rights = rights(c)?;
-            let minted = kernel.capabilities.mint(source, destination, rights, d);
-            minted.map_err(refusal)?;
-            DONE
-        }
-        syscall::MOVE => {
-            let source = kernel.slot(a)?;
-            let destination = kernel.slot_of(c, b)?;
-            let moved = kernel.capabilities.move_to(source, destination);
-            moved.map_err(refusal)?;
-            DONE
-        }
-        syscall::RETYPE => retype(kernel, arguments),
-        syscall::CLEAN => clean(kernel, a),
-        syscall::DELETE => {
-            let slot = kernel.slot(a)?;
-            let caller = kernel.caller();
-            let deleted = kernel
-                .capabilities
-                .delete(caller, slot, &mut kernel.processor);
-            deleted.map_err(refusal)?;
-            kernel.clean();
-            DONE
-        }
-        syscall::REVOKE => {
-            let slot = kernel.slot(a)?;
-            let caller = kernel.caller();
-            let step = kernel
-                .capabilities
-                .revoke_step(caller, slot, STEP, &mut kernel.processor);
-            let left = match step.map_err(refusal)? {
-                Progress::Done => 0,
-                Progress::More => 1,
-                Progress::Blocked => return Err(Error::AskMonitor.into()),
-            };
-            value(left)
-        }
-        syscall::IDENTIFY => identify(kernel, a, b),
-        syscall::INSERT => insert(kernel, arguments),
-        _ => Err(Error::NoSuchCall.into()),
+pub fn copy(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let [source, destination, to, from, ..] = arguments;
+    let source = kernel.slot_of(from, source)?;
+    let destination = kernel.slot_of(to, destination)?;
+    kernel.check_clean(source)?;
+    let copied = kernel.capabilities.copy(source, destination);
+    copied.map_err(refusal)?;
+    DONE
+}
+
+pub fn mint(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let [source, destination, rights, badge, to, _] = arguments;
+    let source = kernel.slot(source)?;
+    let destination = kernel.slot_of(to, destination)?;
+    kernel.check_clean(source)?;
+    let rights = self::rights(rights)?;
+    let minted = kernel.capabilities.mint(source, destination, rights, badge);
+    minted.map_err(refusal)?;
+    DONE
+}
+
+pub fn move_to(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let [source, destination, to, ..] = arguments;
+    let source = kernel.slot(source)?;
+    let destination = kernel.slot_of(to, destination)?;
+    let moved = kernel.capabilities.move_to(source, destination);
+    moved.map_err(refusal)?;
+    DONE
+}
+
+pub fn delete(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let slot = kernel.slot(arguments[0])?;
+    let caller = kernel.caller();
+    let deleted = kernel
+        .capabilities
+        .delete(caller, slot, &mut kernel.processor);
+    deleted.map_err(refusal)?;
+    kernel.clean();
+    DONE
+}
+
+pub fn revoke(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let slot = kernel.slot(arguments[0])?;
+    let caller = kernel.caller();
+    let step = kernel
+        .capabilities
+        .revoke_step(caller, slot, STEP, &mut kernel.processor);
+    match step.map_err(refusal)? {
+        Progress::Done => value(0),
+        Progress::More => value(1),
+        Progress::Blocked => Err(Error::AskMonitor.into()),
     }
 }
 
@@ -101,7 +96,7 @@ fn is_unclean(capability: &Capability) -> bool {
     capability.kind == Kind::Frame && capability.attachment & UNCLEAN != 0
 }
 
-fn retype(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+pub fn retype(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     let [source, destination, what, offset, bytes, root] = arguments;
     let slot = kernel.slot(source)?;
     kernel.check_clean(slot)?;
@@ -182,8 +177,8 @@ impl Processor {
     }
 }
 
-fn clean(kernel: &mut Kernel, frame: u64) -> Answer {
-    let slot = kernel.slot(frame)?;
+pub fn clean(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let slot = kernel.slot(arguments[0])?;
     let frame = kernel.identify(slot)?;
     if frame.kind != Kind::Frame {
         return Err(Error::WrongKind.into());
@@ -205,7 +200,8 @@ fn clean(kernel: &mut Kernel, frame: u64) -> Answer {
     value(left)
 }
 
-fn identify(kernel: &mut Kernel, address: u64, root: u64) -> Answer {
+pub fn identify(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let [address, root, ..] = arguments;
     let slot = kernel.slot_of(root, address)?;
     let capability = kernel.identify(slot)?;
     let mut what = capability.kind as u64 | u64::from(capability.rights.bits()) << 8;
@@ -230,7 +226,7 @@ fn identify(kernel: &mut Kernel, address: u64, root: u64) -> Answer {
     ]))
 }
 
-fn insert(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+pub fn insert(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     let [core, destination, what, base, bytes, _] = arguments;
     machine::check_own_core(kernel, core)?;
     let kind = Kind::from_code(what & 0xff).ok_or(Error::WrongKind)?;

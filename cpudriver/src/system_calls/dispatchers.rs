@@ -8,7 +8,7 @@ use crate::lrpc::Outcome;
 use abi::capability::{Kind, Rights};
 use abi::layout::{USER_END, USER_MIN};
 use abi::limits::PRIORITIES;
-use abi::syscall::{self, Error, REGISTERS, life, property};
+use abi::syscall::{Error, REGISTERS, life, property};
 
 /// What of `rflags` ring 3 may change: the arithmetic flags, trap, direction, resume, alignment
 /// check, identification.
@@ -16,58 +16,59 @@ const USER_FLAGS: u64 = 0x25_0dd5;
 /// What always is set: interrupts are on.
 const FIXED_FLAGS: u64 = 0x202;
 
-/// Carries out one of these calls.
-pub fn call(kernel: &mut Kernel, number: u64, arguments: Arguments) -> Answer {
-    let [a, b, c, d, ..] = arguments;
-    let rights = match number {
-        syscall::STATE | syscall::READ_REGISTER => Rights::READ,
-        _ => Rights::WRITE,
-    };
-    let base = kernel.find(a, Kind::Dispatcher, rights)?.base;
-    let handle = kernel.processor.handle_at(base).ok_or(Error::NotFound)?;
-    match number {
-        syscall::CONFIGURE => configure(kernel, handle, b, c, d),
-        syscall::START => {
-            let kernel_root = kernel.processor.kernel_root;
-            let dispatcher = kernel.processor.dispatcher(handle);
-            if dispatcher.is_none_or(|one| one.root == kernel_root) {
-                return Err(Error::NotReady.into());
-            }
-            kernel.start(handle);
-            DONE
-        }
-        syscall::STOP => {
-            kernel.processor.stop(handle);
-            DONE
-        }
-        syscall::STATE => state(kernel, handle),
-        syscall::READ_REGISTER => {
-            let register = register(kernel, handle, b)?;
-            value(*register)
-        }
-        syscall::WRITE_REGISTER => {
-            if kernel.processor.current() == Some(handle) {
-                return Err(Error::BadArgument.into());
-            }
-            let new = match REGISTERS.get(b as usize) {
-                Some(&"rip") if !(USER_MIN..USER_END).contains(&c) => {
-                    return Err(Error::BadArgument.into());
-                }
-                Some(&"rflags") => c & USER_FLAGS | FIXED_FLAGS,
-                _ => c,
-            };
-            *register(kernel, handle, b)? = new;
-            // Now all of them count. (Those that a system call loses are as they were.)
-            if let Some(dispatcher) = kernel.processor.dispatcher(handle) {
-                dispatcher.registers.all = 1;
-            }
-            DONE
-        }
-        _ => Err(Error::NoSuchCall.into()),
-    }
+/// Handle of the dispatcher that a capability with these rights is to.
+fn handle(kernel: &mut Kernel, dispatcher: u64, rights: Rights) -> Result<usize, Error> {
+    let base = kernel.find(dispatcher, Kind::Dispatcher, rights)?.base;
+    kernel.processor.handle_at(base).ok_or(Error::NotFound)
 }
 
-fn configure(kernel: &mut Kernel, handle: usize, which: u64, value: u64, more: u64) -> Answer {
+pub fn start(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let handle = handle(kernel, arguments[0], Rights::WRITE)?;
+    let kernel_root = kernel.processor.kernel_root;
+    let dispatcher = kernel.processor.dispatcher(handle);
+    if dispatcher.is_none_or(|one| one.root == kernel_root) {
+        return Err(Error::NotReady.into());
+    }
+    kernel.start(handle);
+    DONE
+}
+
+pub fn stop(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let handle = handle(kernel, arguments[0], Rights::WRITE)?;
+    kernel.processor.stop(handle);
+    DONE
+}
+
+pub fn read_register(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let handle = handle(kernel, arguments[0], Rights::READ)?;
+    let register = register(kernel, handle, arguments[1])?;
+    value(*register)
+}
+
+pub fn write_register(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let [dispatcher, number, new, ..] = arguments;
+    let handle = handle(kernel, dispatcher, Rights::WRITE)?;
+    if kernel.processor.current() == Some(handle) {
+        return Err(Error::BadArgument.into());
+    }
+    let new = match REGISTERS.get(number as usize) {
+        Some(&"rip") if !(USER_MIN..USER_END).contains(&new) => {
+            return Err(Error::BadArgument.into());
+        }
+        Some(&"rflags") => new & USER_FLAGS | FIXED_FLAGS,
+        _ => new,
+    };
+    *register(kernel, handle, number)? = new;
+    // Now all of them count. (Those that a system call loses are as they were.)
+    if let Some(dispatcher) = kernel.processor.dispatcher(handle) {
+        dispatcher.registers.all = 1;
+    }
+    DONE
+}
+
+pub fn configure(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let [dispatcher, which, value, more, ..] = arguments;
+    let handle = handle(kernel, dispatcher, Rights::WRITE)?;
     match which {
         property::CSPACE => endow(kernel, handle, own_slot::CSPACE, value, Kind::CNode),
         property::SPACE => endow(kernel, handle, own_slot::SPACE, value, Kind::PageTable4),
@@ -115,7 +116,8 @@ fn endow(kernel: &mut Kernel, handle: usize, which: u64, address: u64, kind: Kin
     DONE
 }
 
-fn state(kernel: &mut Kernel, handle: usize) -> Answer {
+pub fn state(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let handle = handle(kernel, arguments[0], Rights::READ)?;
     let dispatcher = kernel.processor.dispatcher(handle);
     let dispatcher = dispatcher.ok_or(Error::NotFound)?;
     let (rip, fault) = (dispatcher.registers.rip, dispatcher.fault);

@@ -9,57 +9,50 @@ use crate::lrpc::Outcome;
 use abi::capability::{Kind, Resource, Rights, VECTORS};
 use abi::layout::DIRECT_MAP;
 use abi::record::{Counters, state};
-use abi::syscall::{self, Error, rights};
-use loader::paging::{self, NO_EXECUTE, UNCACHED, WRITABLE};
+use abi::syscall::Error;
+use loader::paging;
 
-/// Carries out one of these calls.
-pub fn call(kernel: &mut Kernel, number: u64, arguments: Arguments) -> Answer {
-    let [a, b, c, ..] = arguments;
-    match number {
-        syscall::PORT_READ => {
-            let port = port(kernel, a, b, Rights::READ)?;
-            // SAFETY: the caller was given this port.
-            return value(u64::from(unsafe { x86::io::inb(port) }));
-        }
-        syscall::PORT_WRITE => return port_write(kernel, arguments),
-        syscall::SEND_INIT => {
-            let apic_id = other_core(kernel, a, b)?;
-            kernel.processor.apic.send_init(apic_id);
-            return DONE;
-        }
-        syscall::SEND_STARTUP => {
-            let apic_id = other_core(kernel, a, b)?;
-            let page = trampoline_page_allowed(kernel.processor.machine, c);
-            let page = page.ok_or(Error::BadArgument)?;
-            kernel.processor.apic.send_startup(apic_id, page);
-            return DONE;
-        }
-        syscall::POWER_OFF..=syscall::LAST => {}
-        _ => return Err(Error::NoSuchCall.into()),
-    }
-    check_own_core(kernel, a)?;
-    match number {
-        syscall::POWER_OFF => power_off(kernel, b as i32),
-        syscall::KERNEL_MAPPING => kernel_mapping(kernel, b),
-        syscall::WILD_WRITE => wild_write(kernel, b),
-        syscall::RUNNING => {
-            // SAFETY: the record is mapped, and this core's to write.
-            unsafe { (&raw mut (*record()).epoch).write_volatile(b as u32) };
-            set_state(state::RUNNING);
-            DONE
-        }
-        syscall::COUNTER => {
-            // SAFETY: the record is mapped, and only this CPU driver writes to it.
-            let counters = unsafe { (&raw const (*record()).counters).read_volatile() };
-            let words: [u64; size_of::<Counters>() / 8] = zerocopy::transmute!(counters);
-            value(*words.get(b as usize).ok_or(Error::BadArgument)?)
-        }
-        syscall::LOG_WRITTEN => {
-            // SAFETY: the record is mapped.
-            value(unsafe { (&raw const (*record()).log_written).read_volatile() })
-        }
-        _ => Err(Error::NoSuchCall.into()),
-    }
+pub fn port_read(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let port = port(kernel, arguments[0], arguments[1], Rights::READ)?;
+    // SAFETY: the caller was given this port.
+    value(u64::from(unsafe { x86::io::inb(port) }))
+}
+
+pub fn send_init(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let apic_id = other_core(kernel, arguments[0], arguments[1])?;
+    kernel.processor.apic.send_init(apic_id);
+    DONE
+}
+
+pub fn send_startup(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let apic_id = other_core(kernel, arguments[0], arguments[1])?;
+    let page = trampoline_page_allowed(kernel.processor.machine, arguments[2]);
+    let page = page.ok_or(Error::BadArgument)?;
+    kernel.processor.apic.send_startup(apic_id, page);
+    DONE
+}
+
+pub fn running(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    check_own_core(kernel, arguments[0])?;
+    // SAFETY: the record is mapped, and this core's to write.
+    unsafe { (&raw mut (*record()).epoch).write_volatile(arguments[1] as u32) };
+    set_state(state::RUNNING);
+    DONE
+}
+
+pub fn counter(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    check_own_core(kernel, arguments[0])?;
+    // SAFETY: the record is mapped, and only this CPU driver writes to it.
+    let counters = unsafe { (&raw const (*record()).counters).read_volatile() };
+    let words: [u64; size_of::<Counters>() / 8] = zerocopy::transmute!(counters);
+    let counter = words.get(arguments[1] as usize);
+    value(*counter.ok_or(Error::BadArgument)?)
+}
+
+pub fn log_written(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    check_own_core(kernel, arguments[0])?;
+    // SAFETY: the record is mapped.
+    value(unsafe { (&raw const (*record()).log_written).read_volatile() })
 }
 
 /// Whether a capability to cores covers all vectors of this one.
@@ -102,7 +95,7 @@ fn port(kernel: &mut Kernel, ports: u64, index: u64, rights: Rights) -> Result<u
     Ok((ports.base - Resource::Ports.range().start + index) as u16)
 }
 
-fn port_write(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+pub fn port_write(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     let [ports, index, bytes, ref words @ ..] = arguments;
     let port = port(kernel, ports, index, Rights::WRITE)?;
     if bytes > 24 {
@@ -116,7 +109,9 @@ fn port_write(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     DONE
 }
 
-fn power_off(kernel: &mut Kernel, status: i32) -> ! {
+pub fn power_off(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    check_own_core(kernel, arguments[0])?;
+    let status = arguments[1] as i32;
     let record = record();
     // SAFETY: the record is mapped, and this core's to write. The status goes first: who
     // sees the flag may read it.
@@ -130,21 +125,14 @@ fn power_off(kernel: &mut Kernel, status: i32) -> ! {
     cpu::halt()
 }
 
-fn kernel_mapping(kernel: &mut Kernel, from: u64) -> Answer {
+pub fn kernel_mapping(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    check_own_core(kernel, arguments[0])?;
+    let from = arguments[1];
     // SAFETY: the record is mapped.
     let own = unsafe { (&raw const (*record()).kernel_page_table).read() };
     let mapping =
         paging::next_kernel_mapping(&kernel.processor.ram, own, from).ok_or(Error::NotFound)?;
-    let mut asked = rights::READ;
-    if mapping.flags & WRITABLE != 0 {
-        asked |= rights::WRITE;
-    }
-    if mapping.flags & NO_EXECUTE == 0 {
-        asked |= rights::EXECUTE;
-    }
-    if mapping.flags & UNCACHED != 0 {
-        asked |= rights::UNCACHED;
-    }
+    let asked = paging::rights_of(mapping.flags);
     Ok(Outcome::Results([
         mapping.address,
         mapping.physical,
@@ -157,7 +145,9 @@ fn kernel_mapping(kernel: &mut Kernel, from: u64) -> Answer {
 
 /// Does what a stray pointer would: writes through the direct map without asking whether
 /// the page is ours. Where it is not, nothing is mapped there, and this core is lost.
-fn wild_write(kernel: &mut Kernel, physical: u64) -> Answer {
+pub fn wild_write(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    check_own_core(kernel, arguments[0])?;
+    let physical = arguments[1];
     if !kernel.processor.test_hooks {
         return Err(Error::TestHooksOff.into());
     }

@@ -12,28 +12,12 @@ use abi::layout::PAGE;
 use abi::syscall::{self, Error, rights};
 use loader::paging;
 
-/// Carries out one of these calls.
-pub fn call(kernel: &mut Kernel, number: u64, arguments: Arguments) -> Answer {
-    let [a, b, c, ..] = arguments;
-    match number {
-        syscall::MAP => map(kernel, arguments),
-        syscall::MAP_TABLE => map_table(kernel, a, b, c),
-        syscall::UNMAP => unmap(kernel, a, b),
-        syscall::PROTECT => protect(kernel, a, b, c),
-        syscall::TRANSLATE => {
-            let root = kernel.find(a, Kind::PageTable4, Rights::READ)?.base;
-            let page = paging::translate(&kernel.processor.ram, root, b)?;
-            Ok(Outcome::Results([
-                page.physical,
-                page.bytes,
-                page.rights,
-                0,
-                0,
-                0,
-            ]))
-        }
-        _ => Err(Error::NoSuchCall.into()),
-    }
+pub fn translate(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let [root, address, ..] = arguments;
+    let root = kernel.find(root, Kind::PageTable4, Rights::READ)?.base;
+    let page = paging::translate(&kernel.processor.ram, root, address)?;
+    let results = [page.physical, page.bytes, page.rights, 0, 0, 0];
+    Ok(Outcome::Results(results))
 }
 
 /// The frame in a slot, if it may be mapped with these rights, and the flags of its entries.
@@ -53,7 +37,7 @@ fn frame(kernel: &Kernel, slot: SlotId, asked: u64) -> Result<(Capability, u64),
     Ok((frame, flags))
 }
 
-fn map(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+pub fn map(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     let [root, address, frame, offset, how_many, asked] = arguments;
     let (count, level) = (how_many & 0xffff_ffff, (how_many >> 32) as u32);
     let root = kernel.find(root, Kind::PageTable4, Rights::WRITE)?.base;
@@ -80,7 +64,8 @@ fn map(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     DONE
 }
 
-fn map_table(kernel: &mut Kernel, root: u64, address: u64, table: u64) -> Answer {
+pub fn map_table(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let [root, address, table, ..] = arguments;
     let root = kernel.find(root, Kind::PageTable4, Rights::WRITE)?.base;
     let slot = kernel.slot(table)?;
     let table = kernel.identify(slot)?;
@@ -122,7 +107,8 @@ impl Processor {
     }
 }
 
-fn unmap(kernel: &mut Kernel, capability: u64, address: u64) -> Answer {
+pub fn unmap(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let [capability, address, ..] = arguments;
     let slot = kernel.slot(capability)?;
     let capability = kernel.identify(slot)?;
     kernel.check_clean(slot)?;
@@ -139,7 +125,8 @@ fn unmap(kernel: &mut Kernel, capability: u64, address: u64) -> Answer {
     value(cleared)
 }
 
-fn protect(kernel: &mut Kernel, capability: u64, address: u64, asked: u64) -> Answer {
+pub fn protect(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let [capability, address, asked, ..] = arguments;
     let slot = kernel.slot(capability)?;
     let (frame, flags) = frame(kernel, slot, asked)?;
     let at = kernel.processor.attached(&frame).ok_or(Error::NotMapped)?;
