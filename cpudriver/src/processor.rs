@@ -101,7 +101,7 @@ impl Processor {
     /// The dispatcher behind a handle.
     #[inline]
     pub fn dispatcher(&mut self, handle: usize) -> Option<&mut Dispatcher> {
-        let dispatcher = TABLE.get(handle)?.load(Relaxed);
+        let dispatcher = TABLE[handle % MAX_DISPATCHERS].load(Relaxed);
         // SAFETY: it lives until it is taken out of the table, and the only references to it
         // come from here, each for as long as the processor is borrowed.
         unsafe { dispatcher.as_mut() }
@@ -162,7 +162,7 @@ impl Processor {
 
     /// Physical address of a dispatcher.
     pub fn physical(&self, handle: usize) -> Option<u64> {
-        let address = TABLE.get(handle)?.load(Relaxed) as u64;
+        let address = TABLE[handle % MAX_DISPATCHERS].load(Relaxed) as u64;
         address.checked_sub(DIRECT_MAP)
     }
 
@@ -523,7 +523,7 @@ impl Processor {
 
     /// Whose turn it is, and who runs.
     #[inline]
-    fn choose(&mut self) -> Option<(usize, usize)> {
+    fn choose(&mut self) -> Option<(u8, u8)> {
         loop {
             let turn = match self.scheduler.running() {
                 Some(turn) => turn,
@@ -534,10 +534,10 @@ impl Processor {
             };
             // Nearly always.
             if self.dispatcher(turn).is_some_and(|one| one.can_run()) {
-                return Some((turn, turn));
+                return Some((turn as u8, turn as u8));
             }
             if let Some(runs) = self.runs_for(turn) {
-                return Some((turn, runs));
+                return Some((turn as u8, runs as u8));
             }
             let now = self.clock.now_ns();
             self.scheduler.block(now);
@@ -558,10 +558,11 @@ impl Processor {
             count!(idle);
             wait_for_interrupt();
         };
-        CONTEXT.store(TABLE[turn].load(Relaxed), Relaxed);
-        let next = TABLE[runs].load(Relaxed);
+        let entry = |handle: u8| TABLE[usize::from(handle) % MAX_DISPATCHERS].load(Relaxed);
+        CONTEXT.store(entry(turn), Relaxed);
+        let next = entry(runs);
         if next != CURRENT.load(Relaxed) {
-            self.switch(runs);
+            self.switch(usize::from(runs));
         }
         next.cast() // its registers come first
     }
@@ -570,44 +571,39 @@ impl Processor {
     #[inline]
     fn switch(&mut self, next: usize) {
         count!(switches);
-        self.switch_float(next);
+        let holder = FLOAT_HOLDER.load(Relaxed) as usize;
+        if holder != 0 && holder != next + 1 {
+            self.save_float(holder - 1);
+        }
+        let method = self.float;
         let Some(dispatcher) = self.dispatcher(next) else {
             return;
         };
-        let name = dispatcher.name.as_ptr() as u64 - DIRECT_MAP;
-        let root = dispatcher.root;
-        CURRENT.store(dispatcher, Relaxed);
-        if cpu::loaded_root() != root {
-            // SAFETY: retyping or the loader put this core's kernel half into it, and it is
-            // the kernel's own once it is no page table any more.
-            unsafe { cpu::switch_address_space(root) };
-        }
-        // SAFETY: the record is mapped, and this core's to write.
-        unsafe { (&raw mut (*record()).current_name).write_volatile(name) };
-    }
-
-    /// Saves the floating-point registers of who had them, and loads those of who is next.
-    fn switch_float(&mut self, next: usize) {
-        let method = self.float;
-        let holder = FLOAT_HOLDER.load(Relaxed) as usize;
-        if holder == next + 1 {
-            return;
-        }
-        if let Some(holder) = holder.checked_sub(1)
-            && let Some(dispatcher) = self.dispatcher(holder)
-        {
-            // SAFETY: the registers in the processor are this dispatcher's.
-            unsafe { method.save(dispatcher.float_area()) };
-            float::lock();
-            FLOAT_HOLDER.store(0, Relaxed);
-        }
-        if let Some(dispatcher) = self.dispatcher(next)
-            && dispatcher.uses_float
-        {
+        if dispatcher.uses_float && holder != next + 1 {
             // SAFETY: they were saved, or cleared on first use.
             unsafe { method.load(dispatcher.float_area()) };
             FLOAT_HOLDER.store(next as u64 + 1, Relaxed);
         }
+        CURRENT.store(dispatcher, Relaxed);
+        if cpu::loaded_root() != dispatcher.root {
+            // SAFETY: retyping or the loader put this core's kernel half into it, and it is
+            // the kernel's own once it is no page table any more.
+            unsafe { cpu::switch_address_space(dispatcher.root) };
+        }
+        let name = dispatcher.name.as_ptr() as u64 - DIRECT_MAP;
+        // SAFETY: the record is mapped, and this core's to write.
+        unsafe { (&raw mut (*record()).current_name).write_volatile(name) };
+    }
+
+    /// Saves the floating-point registers of who has them.
+    fn save_float(&mut self, holder: usize) {
+        let method = self.float;
+        if let Some(dispatcher) = self.dispatcher(holder) {
+            // SAFETY: the registers in the processor are this dispatcher's.
+            unsafe { method.save(dispatcher.float_area()) };
+        }
+        float::lock();
+        FLOAT_HOLDER.store(0, Relaxed);
     }
 
     /// The current dispatcher used floating-point registers that are not loaded: it never did, or
@@ -642,7 +638,10 @@ impl Processor {
     #[inline]
     fn arm_timer(&mut self) {
         let never = u64::MAX;
-        let deadline = self.deadlines.first().map_or(never, |(deadline, _)| *deadline);
+        let deadline = self
+            .deadlines
+            .first()
+            .map_or(never, |(deadline, _)| *deadline);
         let next = deadline.min(self.scheduler.slice_end().unwrap_or(never));
         if next < self.armed_ns {
             self.set_timer(next);

@@ -78,7 +78,7 @@ struct Running {
     slice_end: u64,
 }
 
-/// At most `N` dispatchers, by handles below `N`.
+/// At most `N` dispatchers, by handles below `N`, a power of two: so no index needs a check.
 pub struct Scheduler<const N: usize> {
     running: Option<Running>,
     queues: [Queue; PRIORITIES],
@@ -92,7 +92,7 @@ const _: () = assert!(PRIORITIES <= 8);
 impl<const N: usize> Scheduler<N> {
     /// Nobody is ready.
     pub const fn new() -> Self {
-        const { assert!(N <= NONE as usize) };
+        const { assert!(N.is_power_of_two() && N <= NONE as usize) };
         Self {
             running: None,
             queues: [EMPTY; PRIORITIES],
@@ -109,19 +109,19 @@ impl<const N: usize> Scheduler<N> {
 
     /// Takes one out that ends.
     pub fn remove(&mut self, handle: usize) {
-        if self.nodes[handle].is_ready {
+        if self.nodes[handle % N].is_ready {
             self.unlink(handle as u8);
         }
         if self.running() == Some(handle) {
             self.running = None;
         }
-        self.nodes[handle].slice = FRESH; // of whoever has the handle next
+        self.nodes[handle % N].slice = FRESH; // of whoever has the handle next
     }
 
     /// The one that blocked is ready again. It must be neither ready nor running.
     pub fn wake(&mut self, handle: usize, priority: u8, by: Wake, now_ns: u64) {
         let woken = handle as u8;
-        let has_time = self.nodes[handle].slice != Slice::Left(0);
+        let has_time = self.nodes[handle % N].slice != Slice::Left(0);
         if let Some(running) = self.running {
             let goes_first = by == Wake::Interrupt && has_time;
             if priority > running.priority {
@@ -133,9 +133,9 @@ impl<const N: usize> Scheduler<N> {
         }
         if has_time {
             // Nobody pays for the time of equals.
-            let mut at = self.queues[usize::from(priority)].first;
+            let mut at = self.queues[usize::from(priority) % PRIORITIES].first;
             while at != NONE {
-                let equal = &mut self.nodes[usize::from(at)];
+                let equal = &mut self.nodes[usize::from(at) % N];
                 if let Slice::Until(end) = equal.slice {
                     equal.slice = Slice::Left(end.saturating_sub(now_ns));
                 }
@@ -150,12 +150,12 @@ impl<const N: usize> Scheduler<N> {
     /// The one that runs waits for something.
     pub fn block(&mut self, now_ns: u64) {
         if let Some(running) = self.running.take() {
-            self.nodes[usize::from(running.handle)].slice = if self.competes_with(running.priority)
-            {
-                Slice::Left(running.slice_end.saturating_sub(now_ns))
-            } else {
-                FRESH
-            };
+            self.nodes[usize::from(running.handle) % N].slice =
+                if self.competes_with(running.priority) {
+                    Slice::Left(running.slice_end.saturating_sub(now_ns))
+                } else {
+                    FRESH
+                };
         }
     }
 
@@ -186,9 +186,8 @@ impl<const N: usize> Scheduler<N> {
     pub fn next(&mut self, now_ns: u64) -> Option<usize> {
         while self.running.is_none() {
             let priority = self.highest()?;
-            let handle = self.queues[usize::from(priority)].first;
-            self.unlink(handle);
-            let slice_end = match self.nodes[usize::from(handle)].slice {
+            let handle = self.take_first(priority);
+            let slice_end = match self.nodes[usize::from(handle) % N].slice {
                 Slice::Left(ns) => now_ns + ns,
                 Slice::Until(end) => end,
             };
@@ -229,47 +228,64 @@ impl<const N: usize> Scheduler<N> {
     /// Takes the core away from the one that runs, which keeps the `rest` of its slice.
     fn displace(&mut self, running: Running, rest: Slice) {
         self.running = None;
-        self.nodes[usize::from(running.handle)].slice = rest;
+        self.nodes[usize::from(running.handle) % N].slice = rest;
         self.queue_in_front(running.handle, running.priority);
     }
 
     /// Queues one behind its equals, with a fresh slice.
     #[inline]
     fn queue_behind(&mut self, handle: u8, priority: u8) {
-        self.nodes[usize::from(handle)].slice = FRESH;
-        let last = self.queues[usize::from(priority)].last;
+        self.nodes[usize::from(handle) % N].slice = FRESH;
+        let last = self.queues[usize::from(priority) % PRIORITIES].last;
         self.link(handle, priority, last, NONE);
     }
 
     /// Queues one in front of its equals, with the slice that it has.
     fn queue_in_front(&mut self, handle: u8, priority: u8) {
-        let first = self.queues[usize::from(priority)].first;
+        let first = self.queues[usize::from(priority) % PRIORITIES].first;
         self.link(handle, priority, NONE, first);
     }
 
     /// Puts one between two neighbours of a queue.
     #[inline]
     fn link(&mut self, handle: u8, priority: u8, before: u8, after: u8) {
-        let node = &mut self.nodes[usize::from(handle)];
+        let node = &mut self.nodes[usize::from(handle) % N];
         debug_assert!(!node.is_ready);
         (node.priority, node.is_ready) = (priority, true);
         (node.before, node.after) = (before, after);
-        let queue = &mut self.queues[usize::from(priority)];
+        let queue = &mut self.queues[usize::from(priority) % PRIORITIES];
         match before {
             NONE => queue.first = handle,
-            before => self.nodes[usize::from(before)].after = handle,
+            before => self.nodes[usize::from(before) % N].after = handle,
         }
         match after {
             NONE => queue.last = handle,
-            after => self.nodes[usize::from(after)].before = handle,
+            after => self.nodes[usize::from(after) % N].before = handle,
         }
         self.waiting |= 1 << priority;
     }
 
-    /// Takes one out of its queue.
+    /// Takes the first out of a queue that is not empty.
     #[inline]
+    fn take_first(&mut self, priority: u8) -> u8 {
+        let queue = &mut self.queues[usize::from(priority) % PRIORITIES];
+        let handle = queue.first;
+        let node = &mut self.nodes[usize::from(handle) % N];
+        node.is_ready = false;
+        let after = node.after;
+        queue.first = after;
+        if after == NONE {
+            queue.last = NONE;
+            self.waiting &= !(1 << priority);
+        } else {
+            self.nodes[usize::from(after) % N].before = NONE;
+        }
+        handle
+    }
+
+    /// Takes one out of its queue.
     fn unlink(&mut self, handle: u8) {
-        let node = &mut self.nodes[usize::from(handle)];
+        let node = &mut self.nodes[usize::from(handle) % N];
         node.is_ready = false;
         let Node {
             priority,
@@ -277,14 +293,14 @@ impl<const N: usize> Scheduler<N> {
             after,
             ..
         } = *node;
-        let queue = &mut self.queues[usize::from(priority)];
+        let queue = &mut self.queues[usize::from(priority) % PRIORITIES];
         match before {
             NONE => queue.first = after,
-            before => self.nodes[usize::from(before)].after = after,
+            before => self.nodes[usize::from(before) % N].after = after,
         }
         match after {
             NONE => queue.last = before,
-            after => self.nodes[usize::from(after)].before = before,
+            after => self.nodes[usize::from(after) % N].before = before,
         }
         if queue.first == NONE {
             self.waiting &= !(1 << priority);

@@ -42,9 +42,19 @@ pub fn null() {
 }
 
 /// Lets the next runnable dispatcher of this core run.
+#[inline]
 pub fn yield_now() {
-    // SAFETY: the call has no effect on memory of ours.
-    let _ = unsafe { call(syscall::YIELD, [0; 6]) };
+    // SAFETY: the call has no effect on memory of ours, and loses these registers.
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            inlateout("rax") syscall::YIELD => _,
+            lateout("rdi") _, lateout("rsi") _, lateout("rdx") _,
+            lateout("r10") _, lateout("r8") _, lateout("r9") _,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack),
+        );
+    }
 }
 
 /// Blocks until a doorbell is pending, which it takes (true), or until the clock reaches
