@@ -29,6 +29,8 @@ pub type Words = [u64; 5];
 
 /// What a call comes to at once.
 pub enum Outcome {
+    /// No results: what is in their registers means nothing.
+    Done,
     /// These results.
     Results([u64; 6]),
     /// The current dispatcher blocks. Until it is answered, these stand in its registers.

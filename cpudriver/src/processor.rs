@@ -122,6 +122,14 @@ impl Processor {
         unsafe { (*current).answer(error, results) };
     }
 
+    /// The same for a call without results.
+    #[inline]
+    pub fn leave_error(&mut self, error: u64) {
+        let current = CURRENT.load(Relaxed);
+        // SAFETY: as above.
+        unsafe { (*current).registers.rax = error };
+    }
+
     /// The dispatcher that runs.
     pub fn current_dispatcher(&mut self) -> Option<&mut Dispatcher> {
         let current = self.current()?;
@@ -522,7 +530,7 @@ impl Processor {
     }
 
     /// Whose turn it is, and who runs.
-    #[inline]
+    #[inline(always)] // into `next`, above all
     fn choose(&mut self) -> Option<(u8, u8)> {
         loop {
             let turn = match self.scheduler.running() {

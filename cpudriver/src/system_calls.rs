@@ -32,7 +32,7 @@ pub type Arguments = [u64; 6];
 /// What a call comes to: results, or an error with at most one result.
 type Answer = Result<Outcome, Refusal>;
 
-const DONE: Answer = Ok(Outcome::Results([0; 6]));
+const DONE: Answer = Ok(Outcome::Done);
 
 fn value(value: u64) -> Answer {
     Ok(Outcome::Results([value, 0, 0, 0, 0, 0]))
@@ -69,11 +69,16 @@ fn enter(arguments: Arguments, call: impl FnOnce(&mut Kernel, Arguments) -> Answ
         crate::arch::cpu::halt();
     };
     count!(system_calls);
-    let (error, results) = match call(kernel, arguments) {
-        Ok(Outcome::Results(results) | Outcome::Blocked(results)) => (0, results),
-        Err(refusal) => (refusal.error as u64, [refusal.level, 0, 0, 0, 0, 0]),
-    };
-    kernel.processor.leave_results(error, results);
+    match call(kernel, arguments) {
+        Ok(Outcome::Done) => kernel.processor.leave_error(0),
+        Ok(Outcome::Results(results) | Outcome::Blocked(results)) => {
+            kernel.processor.leave_results(0, results);
+        }
+        Err(Refusal { error, level }) => {
+            let results = [level, 0, 0, 0, 0, 0];
+            kernel.processor.leave_results(error as u64, results);
+        }
+    }
     !kernel.processor.goes_on()
 }
 
@@ -182,7 +187,7 @@ fn wait(kernel: &mut Kernel, deadline_ns: u64) -> Answer {
     if kernel.processor.block(State::Waiting, deadline_ns) {
         Ok(Outcome::Blocked([0; 6]))
     } else {
-        DONE
+        value(0)
     }
 }
 

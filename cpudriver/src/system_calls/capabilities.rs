@@ -145,7 +145,7 @@ pub fn retype(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     for index in 0..what.count {
         kernel.processor.prepare(what.kind, base + index * bytes);
     }
-    DONE
+    value(0)
 }
 
 impl Processor {
@@ -184,7 +184,7 @@ pub fn clean(kernel: &mut Kernel, arguments: Arguments) -> Answer {
         return Err(Error::WrongKind.into());
     }
     if !is_unclean(&frame) {
-        return DONE;
+        return value(0);
     }
     let done = frame.attachment & !UNCLEAN;
     let bytes = CLEAN_BYTES.min(frame.bytes - done);
