@@ -1,4 +1,7 @@
-//! What the kernel halves of the cores map, as their CPU drivers tell it.
+//! What the kernel halves of the cores map, as their CPU drivers tell it, and, in [`probe`], what
+//! ring 3 can do with it.
+
+pub mod probe;
 
 use abi::layout::DIRECT_MAP;
 use abi::syscall::rights;

@@ -126,10 +126,10 @@ impl Finalise for Processor {
             | Kind::DeviceFrame
             | Kind::PageTable1
             | Kind::PageTable2
-            | Kind::PageTable3 => {
-                if self.unmap(capability) > 0 {
-                    cpu::forget_translations();
-                }
+            | Kind::PageTable3
+                if self.unmap(capability) > 0 =>
+            {
+                cpu::forget_translations();
             }
             Kind::CNode | Kind::PageTable4 | Kind::Doorbell => {
                 if let Some((handle, which)) = self.owner_of(slot) {

@@ -35,7 +35,7 @@ const SHAPES: [(i64, i64); 18] = [
 
 /// Programs that test the system from within: cores, sockets, command, and the line that
 /// they end with when all is well.
-const PROGRAMS: [(i64, i64, &str, &str); 17] = [
+const PROGRAMS: [(i64, i64, &str, &str); 26] = [
     (1, 1, "isolation", "isolation: passed"),
     (13, 3, "isolation", "isolation: passed"),
     (64, 1, "isolation", "isolation: passed"),
@@ -52,7 +52,16 @@ const PROGRAMS: [(i64, i64, &str, &str); 17] = [
     (8, 2, "hostile-test", "hostile-test: passed"),
     (1, 1, "scheduler-test", "scheduler-test: passed"),
     (3, 1, "scheduler-test", "scheduler-test: passed"),
-    (2, 1, "fuzz --calls 50000 --seed 7", "fuzz: passed"),
+    (1, 1, "space-test", "space-test: passed"),
+    (3, 1, "space-test", "space-test: passed"),
+    (1, 1, "share-test", "share-test: passed"),
+    (3, 1, "share-test", "share-test: passed"),
+    (1, 1, "fault-test", "fault-test: passed"),
+    (3, 1, "fault-test", "fault-test: passed"),
+    (2, 1, "debugger", "debugger: passed"),
+    (1, 1, "timer-test", "timer-test: passed"),
+    (3, 1, "timer-test", "timer-test: passed"),
+    (2, 1, "fuzz --calls 20000 --seed 7", "fuzz: passed"),
 ];
 
 /// From QEMU's start to a program at work, for up to 64 and for up to 255 cores.
