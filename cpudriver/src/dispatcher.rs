@@ -89,6 +89,9 @@ pub struct Dispatcher {
     pub server: Link,
     /// A doorbell rang that it has not taken yet.
     pub pending: bool,
+    /// Somebody lost a turn because it cannot run: those that wait for it get theirs back as soon
+    /// as it can.
+    pub owes_turns: bool,
     /// Its name, UTF-8, filled up with zeros.
     pub name: [u8; DISPATCHER_NAME_BYTES],
     /// Its turn has come, or it stands in the run queue: itself, or who answers it, runs then.
@@ -153,6 +156,7 @@ impl Dispatcher {
             caller: Link::NOBODY,
             server: Link::NOBODY,
             pending: false,
+            owes_turns: false,
             name: [0; DISPATCHER_NAME_BYTES],
             scheduled: false,
             vector: 0,

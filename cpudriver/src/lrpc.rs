@@ -60,9 +60,13 @@ impl Processor {
             endpoint.receiver = Link::NOBODY;
         }
         self.forget_deadline(server);
-        if let Some(server) = self.dispatcher(server) {
-            server.state = State::Runnable;
-            server.answer(0, message);
+        let Some(one) = self.dispatcher(server) else {
+            return;
+        };
+        one.state = State::Runnable;
+        one.answer(0, message);
+        if one.owes_turns {
+            self.rouse(server, Wake::Call);
         }
     }
 
@@ -256,6 +260,9 @@ impl Kernel {
         if let Some(endpoint) = self.processor.endpoint(base) {
             endpoint.owner = Link::to(current);
             endpoint.orphaned = false;
+            if endpoint.queued != 0 {
+                self.processor.rouse(current, Wake::Call);
+            }
         }
         Ok(())
     }

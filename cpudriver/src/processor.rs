@@ -2,13 +2,15 @@
 //!
 //! Two things are told apart. Whose *turn* it is, the scheduler decides; who *runs*, follows from
 //! it: whoever has called another gives its turn to the one that has to answer, and on from there
-//! ([`Processor::runs_for`]). So a server runs on its clients' time and at their priority, one that
+//! ([`Processor::stands_in_for`]). So a server runs on its clients' time and at their priority, one that
 //! is called while it serves somebody else included, and no client waits for one of lower priority
 //! than its own.
 //!
 //! **Invariant.** A dispatcher is `scheduled` (its turn is now, or it stands in the run queue) if
 //! somebody can run for it, and may be if not: a turn that nobody can use is taken away when it
-//! comes. Whatever makes a dispatcher runnable, or gives it callers, calls [`Processor::rouse`].
+//! comes, and whoever could not run for it `owes_turns` from then on. Whatever makes a dispatcher
+//! runnable that owes turns, or makes it serve those that queue already, calls
+//! [`Processor::rouse`], which gives them back.
 
 use crate::arch::apic::{LocalApic, TIMER_VECTOR};
 use crate::arch::entry::{
@@ -365,24 +367,25 @@ impl Processor {
         self.tickets
     }
 
-    /// Who runs when it is the turn of `handle`: itself, or who has to answer its call, or
-    /// who has to answer that one's; `None`: whoever it comes down to waits for something else.
-    pub fn runs_for(&mut self, handle: usize) -> Option<usize> {
+    /// Whom it comes down to when it is the turn of `handle`: itself, or who has to answer its
+    /// call, or who has to answer that one's. That one runs then, if it can.
+    fn stands_in_for(&mut self, handle: usize) -> Option<usize> {
         let mut at = handle;
         // As many steps as there are dispatchers: those that wait for each other in a ring end here.
         for _ in 0..MAX_DISPATCHERS {
             let dispatcher = self.dispatcher(at)?;
-            if dispatcher.can_run() {
-                return Some(at);
-            }
-            at = match dispatcher.state {
-                State::Calling => dispatcher.server.handle()?,
+            let next = match dispatcher.state {
+                State::Calling => dispatcher.server.handle(),
                 State::Queued => {
                     let physical = dispatcher.endpoint;
-                    self.endpoint(physical)?.owner.handle()?
+                    self.endpoint(physical)?.owner.handle()
                 }
-                _ => return None,
+                _ => None,
             };
+            match next {
+                Some(next) => at = next,
+                None => return Some(at),
+            }
         }
         None
     }
@@ -395,17 +398,21 @@ impl Processor {
             return;
         };
         let serves = dispatcher.caller != Link::NOBODY || !dispatcher.endpoints.is_empty();
-        if dispatcher.can_run() && !dispatcher.scheduled {
-            self.schedule(handle, by);
+        let can_run = dispatcher.can_run();
+        if can_run {
+            dispatcher.owes_turns = false;
+            if !dispatcher.scheduled {
+                self.schedule(handle, by);
+            }
         }
-        if !serves {
+        if !(serves && can_run) {
             return;
         }
         for other in 0..MAX_DISPATCHERS {
             let waits = self.dispatcher(other).is_some_and(|other| {
                 !other.scheduled && matches!(other.state, State::Queued | State::Calling)
             });
-            if waits && self.runs_for(other) == Some(handle) {
+            if waits && self.stands_in_for(other) == Some(handle) {
                 self.schedule(other, by);
             }
         }
@@ -544,13 +551,19 @@ impl Processor {
             if self.dispatcher(turn).is_some_and(|one| one.can_run()) {
                 return Some((turn as u8, turn as u8));
             }
-            if let Some(runs) = self.runs_for(turn) {
-                return Some((turn as u8, runs as u8));
+            let one = self.stands_in_for(turn).unwrap_or(turn);
+            if self.dispatcher(one).is_some_and(|one| one.can_run()) {
+                return Some((turn as u8, one as u8));
             }
             let now = self.clock.now_ns();
             self.scheduler.block(now);
             if let Some(dispatcher) = self.dispatcher(turn) {
                 dispatcher.scheduled = false;
+            }
+            if one != turn
+                && let Some(one) = self.dispatcher(one)
+            {
+                one.owes_turns = true;
             }
         }
     }

@@ -35,7 +35,7 @@ const SHAPES: [(i64, i64); 18] = [
 
 /// Programs that test the system from within: cores, sockets, command, and the line that
 /// they end with when all is well.
-const PROGRAMS: [(i64, i64, &str, &str); 26] = [
+const PROGRAMS: [(i64, i64, &str, &str); 28] = [
     (1, 1, "isolation", "isolation: passed"),
     (13, 3, "isolation", "isolation: passed"),
     (64, 1, "isolation", "isolation: passed"),
@@ -56,6 +56,8 @@ const PROGRAMS: [(i64, i64, &str, &str); 26] = [
     (3, 1, "space-test", "space-test: passed"),
     (1, 1, "share-test", "share-test: passed"),
     (3, 1, "share-test", "share-test: passed"),
+    (1, 1, "lrpc-test", "lrpc-test: passed"),
+    (3, 1, "lrpc-test", "lrpc-test: passed"),
     (1, 1, "fault-test", "fault-test: passed"),
     (3, 1, "fault-test", "fault-test: passed"),
     (2, 1, "debugger", "debugger: passed"),
