@@ -1,6 +1,6 @@
 //! The state of one CPU driver: the capabilities of its core, and its processor.
 
-use crate::arch::entry::{Frame, Registers, let_interrupts_in, resume_user};
+use crate::arch::entry::{Frame, let_interrupts_in};
 use crate::arch::memory::{PrivateRam, TableLives};
 use crate::arch::{cpu, descriptors};
 use crate::dispatcher::{CSpace, own_slot};
@@ -18,6 +18,7 @@ use abi::record::{CoreRecord, state};
 use abi::syscall::{DISPATCHER_BYTES, Error, FIRST_DOORBELL, priority};
 use capabilities::capability::Marks;
 use capabilities::{Caller, Capability, Database, Retype, SlotId};
+use core::mem::MaybeUninit;
 
 /// Capabilities that one call takes away, or slots of containers that it looks at.
 pub const STEP: u32 = 32;
@@ -28,15 +29,15 @@ pub struct Kernel {
     pub processor: Processor,
 }
 
-static KERNEL: Local<Option<Kernel>> = Local::new(None);
+static KERNEL: Local<MaybeUninit<Kernel>> = Local::new(MaybeUninit::uninit());
 
 /// This core's CPU driver, for the length of one entry into ring 0.
 ///
 /// # Safety
-/// Only at an entry into ring 0, once: no other reference may be alive.
-pub unsafe fn kernel() -> Option<&'static mut Kernel> {
+/// Only at an entry into ring 0 after [`Kernel::initialise`], once: no other reference may be alive.
+pub unsafe fn kernel() -> &'static mut Kernel {
     // SAFETY: the caller's promise.
-    unsafe { KERNEL.get_mut().as_mut() }
+    unsafe { KERNEL.get_mut().assume_init_mut() }
 }
 
 /// The core record.
@@ -94,7 +95,7 @@ impl Kernel {
         };
         fault::set_debug_exit(machine.debug_exit != 0);
         // SAFETY: first use; interrupts are still off.
-        let kernel = unsafe { KERNEL.get_mut() }.insert(kernel);
+        let kernel = unsafe { KERNEL.get_mut() }.write(kernel);
         // SAFETY: the record is mapped, and this core's to write.
         unsafe { (&raw mut (*self::record()).started_tsc).write_volatile(cpu::time_stamp()) };
         set_state(state::STARTED);
@@ -254,33 +255,19 @@ impl Kernel {
     }
 
     /// Who goes on in ring 3, or nobody.
-    pub fn next(&mut self) -> *const Registers {
+    #[inline(always)] // into the only place that calls it
+    pub fn go_on(&mut self) -> ! {
         if self.capabilities.needs_cleaning() && self.processor.is_idle() {
             let_interrupts_in();
         }
-        self.processor.next()
-    }
-
-    /// An interrupt from outside.
-    pub fn interrupt(&mut self, frame: &Frame) -> *const Registers {
-        self.processor.interrupt(frame.vector);
-        self.next()
+        self.processor.go_on()
     }
 
     /// An exception of the dispatcher that ran.
-    pub fn exception(&mut self, frame: &Frame) -> *const Registers {
-        if frame.vector == DEVICE_NOT_AVAILABLE && self.processor.begin_float() {
-            return self.next();
+    pub fn exception(&mut self, frame: &Frame) {
+        if frame.vector != DEVICE_NOT_AVAILABLE || !self.processor.begin_float() {
+            self.processor.note_fault(frame);
+            self.fault();
         }
-        self.processor.note_fault(frame);
-        self.fault();
-        self.next()
-    }
-
-    /// Lets the first dispatcher run.
-    pub fn run(&mut self) -> ! {
-        let registers = self.next();
-        // SAFETY: `next` loaded its address space.
-        unsafe { resume_user(registers) }
     }
 }

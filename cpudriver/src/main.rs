@@ -41,7 +41,7 @@ mod processor;
 mod scheduler;
 mod system_calls;
 
-use arch::entry::{Frame, Registers};
+use arch::entry::Frame;
 use kernel::Kernel;
 
 /// Core 0 comes here from the boot loader.
@@ -55,39 +55,33 @@ extern "C" fn main() -> ! {
     early::note_own_memory();
     let kernel = Kernel::initialise(); // descriptor tables, local APIC, clock
     kernel.create_monitor(); // the loader put its image beside ours
-    kernel.run() // and from here on, somebody calls or interrupts
+    choose() // and from here on, somebody calls or interrupts
 }
 
-/// Who goes on after a system call that may have changed that.
-extern "C" fn choose() -> *const Registers {
-    // SAFETY: the function of the call returned before, and its reference ended with it.
-    let Some(kernel) = (unsafe { kernel::kernel() }) else {
-        arch::cpu::halt();
-    };
-    kernel.next()
+/// What may have changed who runs is done: goes on with whoever does.
+extern "C" fn choose() -> ! {
+    // SAFETY: whoever comes here has made its last use of its own reference.
+    let kernel = unsafe { kernel::kernel() };
+    kernel.go_on()
 }
 
-/// Nobody wanted to run, and something is left to do: a piece of it, and who runs now.
-extern "C" fn work() -> *const Registers {
+/// Nobody wanted to run, and something is left to do: does a piece of it.
+extern "C" fn work() -> ! {
     // SAFETY: comes from where ring 0 idles, which holds no reference.
-    let Some(kernel) = (unsafe { kernel::kernel() }) else {
-        arch::cpu::halt();
-    };
+    let kernel = unsafe { kernel::kernel() };
     kernel.clean();
-    kernel.next()
+    choose()
 }
 
 /// Something interrupted: a device, the timer, another core, or an exception.
-extern "C" fn interrupt(frame: &Frame) -> *const Registers {
+extern "C" fn interrupt(frame: &Frame) -> ! {
     let is_exception = frame.vector < 32;
     if !frame.interrupted_user() && is_exception {
         fault::kernel_exception(frame);
     }
     // SAFETY: an entry into ring 0, and the only reference: ring 0 is interrupted only
     // where it idles, and that code holds none.
-    let Some(kernel) = (unsafe { kernel::kernel() }) else {
-        arch::cpu::halt();
-    };
+    let kernel = unsafe { kernel::kernel() };
     if frame.interrupted_user() {
         kernel.processor.save(frame);
     }
@@ -95,8 +89,9 @@ extern "C" fn interrupt(frame: &Frame) -> *const Registers {
         fault::kernel_exception(frame); // not the fault of whoever ran
     }
     if is_exception {
-        kernel.exception(frame)
+        kernel.exception(frame);
     } else {
-        kernel.interrupt(frame)
+        kernel.processor.interrupt(frame.vector);
     }
+    choose()
 }

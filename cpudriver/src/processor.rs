@@ -14,7 +14,7 @@
 
 use crate::arch::apic::{LocalApic, TIMER_VECTOR};
 use crate::arch::entry::{
-    CONTEXT, CURRENT, FLOAT_HOLDER, Frame, Registers, TABLE, wait_for_interrupt,
+    CONTEXT, CURRENT, FLOAT_HOLDER, Frame, TABLE, resume_user, wait_for_interrupt,
 };
 use crate::arch::memory::{PrivateRam, TableLives};
 use crate::arch::{cpu, float};
@@ -527,6 +527,7 @@ impl Processor {
     }
 
     /// Whether nobody wants to run.
+    #[cold]
     pub fn is_idle(&mut self) -> bool {
         self.choose().is_none()
     }
@@ -538,22 +539,22 @@ impl Processor {
 
     /// Whose turn it is, and who runs.
     #[inline(always)] // into `next`, above all
-    fn choose(&mut self) -> Option<(u8, u8)> {
+    fn choose(&mut self) -> Option<(*mut Dispatcher, *mut Dispatcher)> {
         loop {
-            let turn = match self.scheduler.running() {
-                Some(turn) => turn,
-                None => {
-                    let now = self.clock.now_ns();
-                    self.scheduler.next(now)?
-                }
-            };
+            let turn = self.scheduler.next(|| self.clock.now_ns())?;
             // Nearly always.
-            if self.dispatcher(turn).is_some_and(|one| one.can_run()) {
-                return Some((turn as u8, turn as u8));
+            if let Some(one) = self.dispatcher(turn)
+                && one.can_run()
+            {
+                let one: *mut Dispatcher = one;
+                return Some((one, one));
             }
             let one = self.stands_in_for(turn).unwrap_or(turn);
-            if self.dispatcher(one).is_some_and(|one| one.can_run()) {
-                return Some((turn as u8, one as u8));
+            if let Some(one) = self.dispatcher(one)
+                && one.can_run()
+            {
+                let one: *mut Dispatcher = one;
+                return Some((TABLE[turn % MAX_DISPATCHERS].load(Relaxed), one));
             }
             let now = self.clock.now_ns();
             self.scheduler.block(now);
@@ -570,40 +571,32 @@ impl Processor {
 
     /// Who goes on in ring 3, or nobody. Every way out of ring 0 that may change who runs
     /// leads through here, so the timer is set here and nowhere else.
-    #[inline]
-    pub fn next(&mut self) -> *const Registers {
+    #[inline(always)] // as above
+    pub fn go_on(&mut self) -> ! {
         self.attention = false;
         let chosen = self.choose();
         self.arm_timer();
-        let Some((turn, runs)) = chosen else {
+        let Some((context, next)) = chosen else {
             count!(idle);
             wait_for_interrupt();
         };
-        let entry = |handle: u8| TABLE[usize::from(handle) % MAX_DISPATCHERS].load(Relaxed);
-        CONTEXT.store(entry(turn), Relaxed);
-        let next = entry(runs);
+        CONTEXT.store(context, Relaxed);
+        // SAFETY: it is in the table, and nobody borrows it now.
+        let dispatcher = unsafe { &mut *next };
         if next != CURRENT.load(Relaxed) {
-            self.switch(usize::from(runs));
+            self.switch(dispatcher);
         }
-        next.cast() // its registers come first
+        // SAFETY: its address space was loaded when it became the current one.
+        unsafe { resume_user(&dispatcher.registers) }
     }
 
     /// Gives the core to another dispatcher.
     #[inline]
-    fn switch(&mut self, next: usize) {
+    fn switch(&mut self, dispatcher: &mut Dispatcher) {
         count!(switches);
-        let holder = FLOAT_HOLDER.load(Relaxed) as usize;
-        if holder != 0 && holder != next + 1 {
-            self.save_float(holder - 1);
-        }
-        let method = self.float;
-        let Some(dispatcher) = self.dispatcher(next) else {
-            return;
-        };
-        if dispatcher.uses_float && holder != next + 1 {
-            // SAFETY: they were saved, or cleared on first use.
-            unsafe { method.load(dispatcher.float_area()) };
-            FLOAT_HOLDER.store(next as u64 + 1, Relaxed);
+        let holder = FLOAT_HOLDER.load(Relaxed);
+        if holder != 0 || dispatcher.uses_float {
+            self.switch_float(holder, dispatcher);
         }
         CURRENT.store(dispatcher, Relaxed);
         if cpu::loaded_root() != dispatcher.root {
@@ -614,6 +607,22 @@ impl Processor {
         let name = dispatcher.name.as_ptr() as u64 - DIRECT_MAP;
         // SAFETY: the record is mapped, and this core's to write.
         unsafe { (&raw mut (*record()).current_name).write_volatile(name) };
+    }
+
+    /// The floating-point registers of who has them make room for those of another dispatcher.
+    fn switch_float(&mut self, holder: u64, next: &mut Dispatcher) {
+        let own = next.link.handle().map_or(0, |handle| handle as u64 + 1);
+        if holder == own {
+            return;
+        }
+        if holder != 0 {
+            self.save_float(holder as usize - 1);
+        }
+        if next.uses_float {
+            // SAFETY: they were saved, or cleared on first use.
+            unsafe { self.float.load(next.float_area()) };
+            FLOAT_HOLDER.store(own, Relaxed);
+        }
     }
 
     /// Saves the floating-point registers of who has them.

@@ -55,8 +55,8 @@ const EMPTY: Queue = Queue {
 struct Node {
     /// Unless it runs.
     slice: Slice,
+    /// Of the queue that it stands in; [`NONE`]: it stands in none.
     priority: u8,
-    is_ready: bool,
     /// Neighbours in the queue.
     before: u8,
     after: u8,
@@ -64,8 +64,7 @@ struct Node {
 
 const UNKNOWN: Node = Node {
     slice: FRESH,
-    priority: 0,
-    is_ready: false,
+    priority: NONE,
     before: NONE,
     after: NONE,
 };
@@ -109,7 +108,7 @@ impl<const N: usize> Scheduler<N> {
 
     /// Takes one out that ends.
     pub fn remove(&mut self, handle: usize) {
-        if self.nodes[handle % N].is_ready {
+        if self.nodes[handle % N].priority != NONE {
             self.unlink(handle as u8);
         }
         if self.running() == Some(handle) {
@@ -182,9 +181,15 @@ impl<const N: usize> Scheduler<N> {
         self.running.map(|one| usize::from(one.handle))
     }
 
-    /// Who has the core from now on; `None`: nobody is ready.
-    pub fn next(&mut self, now_ns: u64) -> Option<usize> {
-        while self.running.is_none() {
+    /// Who has the core from now on; `None`: nobody is ready. Asks for the time only where that
+    /// changes.
+    #[inline]
+    pub fn next(&mut self, now_ns: impl FnOnce() -> u64) -> Option<usize> {
+        if let Some(running) = self.running() {
+            return Some(running);
+        }
+        let now_ns = now_ns();
+        loop {
             let priority = self.highest()?;
             let handle = self.take_first(priority);
             let slice_end = match self.nodes[usize::from(handle) % N].slice {
@@ -197,11 +202,10 @@ impl<const N: usize> Scheduler<N> {
                     priority,
                     slice_end,
                 });
-            } else {
-                self.queue_behind(handle, priority);
+                return Some(usize::from(handle));
             }
+            self.queue_behind(handle, priority);
         }
-        self.running()
     }
 
     /// When the slice of the one that runs ends; `None`: nobody else wants the core.
@@ -250,8 +254,8 @@ impl<const N: usize> Scheduler<N> {
     #[inline]
     fn link(&mut self, handle: u8, priority: u8, before: u8, after: u8) {
         let node = &mut self.nodes[usize::from(handle) % N];
-        debug_assert!(!node.is_ready);
-        (node.priority, node.is_ready) = (priority, true);
+        debug_assert!(node.priority == NONE);
+        node.priority = priority;
         (node.before, node.after) = (before, after);
         let queue = &mut self.queues[usize::from(priority) % PRIORITIES];
         match before {
@@ -271,7 +275,7 @@ impl<const N: usize> Scheduler<N> {
         let queue = &mut self.queues[usize::from(priority) % PRIORITIES];
         let handle = queue.first;
         let node = &mut self.nodes[usize::from(handle) % N];
-        node.is_ready = false;
+        node.priority = NONE;
         let after = node.after;
         queue.first = after;
         if after == NONE {
@@ -286,13 +290,18 @@ impl<const N: usize> Scheduler<N> {
     /// Takes one out of its queue.
     fn unlink(&mut self, handle: u8) {
         let node = &mut self.nodes[usize::from(handle) % N];
-        node.is_ready = false;
         let Node {
             priority,
             before,
             after,
             ..
-        } = *node;
+        } = core::mem::replace(
+            node,
+            Node {
+                slice: node.slice,
+                ..UNKNOWN
+            },
+        );
         let queue = &mut self.queues[usize::from(priority) % PRIORITIES];
         match before {
             NONE => queue.first = after,
@@ -330,7 +339,7 @@ mod tests {
     fn turns(scheduler: &mut Scheduler<16>, mut now: u64, count: usize) -> Vec<usize> {
         (0..count)
             .map(|_| {
-                let turn = scheduler.next(now).expect("somebody is ready");
+                let turn = scheduler.next(|| now).expect("somebody is ready");
                 now = scheduler.slice_end().unwrap_or(now + SLICE);
                 scheduler.tick(now);
                 turn
@@ -352,43 +361,47 @@ mod tests {
     #[test]
     fn a_higher_priority_preempts_and_renews_nothing() {
         let mut scheduler = with(&[(0, MONITOR), (1, NORMAL), (2, NORMAL)]);
-        assert_eq!(scheduler.next(0), Some(0));
+        assert_eq!(scheduler.next(|| 0), Some(0));
         scheduler.block(0);
-        assert_eq!(scheduler.next(0), Some(1));
+        assert_eq!(scheduler.next(|| 0), Some(1));
         assert_eq!(scheduler.slice_end(), Some(SLICE));
         for by in [Wake::Call, Wake::Interrupt] {
             scheduler.wake(0, MONITOR, by, MS);
-            assert_eq!(scheduler.next(MS), Some(0));
+            assert_eq!(scheduler.next(|| MS), Some(0));
             assert_eq!(scheduler.slice_end(), None, "no equal is ready");
             scheduler.block(2 * MS);
-            assert_eq!(scheduler.next(2 * MS), Some(1), "in front of its equals");
+            assert_eq!(scheduler.next(|| 2 * MS), Some(1), "in front of its equals");
             assert_eq!(scheduler.slice_end(), Some(SLICE));
         }
         scheduler.wake(0, MONITOR, Wake::Interrupt, 3 * MS);
-        assert_eq!(scheduler.next(3 * MS), Some(0));
+        assert_eq!(scheduler.next(|| 3 * MS), Some(0));
         scheduler.block(SLICE);
-        assert_eq!(scheduler.next(SLICE), Some(2), "the slice is over");
+        assert_eq!(scheduler.next(|| SLICE), Some(2), "the slice is over");
     }
 
     #[test]
     fn an_interrupt_lets_an_equal_go_first_and_a_call_next() {
         let mut scheduler = with(&[(4, NORMAL), (1, NORMAL), (2, NORMAL)]);
-        scheduler.next(0);
+        scheduler.next(|| 0);
         scheduler.block(MS);
-        assert_eq!(scheduler.next(MS), Some(1));
+        assert_eq!(scheduler.next(|| MS), Some(1));
         scheduler.wake(4, NORMAL, Wake::Call, 2 * MS);
-        assert_eq!(scheduler.next(2 * MS), Some(1));
+        assert_eq!(scheduler.next(|| 2 * MS), Some(1));
         scheduler.block(3 * MS);
-        assert_eq!(scheduler.next(3 * MS), Some(4), "in front of 2");
+        assert_eq!(scheduler.next(|| 3 * MS), Some(4), "in front of 2");
         scheduler.wake(1, NORMAL, Wake::Interrupt, 4 * MS);
-        assert_eq!(scheduler.next(4 * MS), Some(1));
+        assert_eq!(scheduler.next(|| 4 * MS), Some(1));
         scheduler.block(5 * MS);
-        assert_eq!(scheduler.next(5 * MS), Some(4), "displaced, in front of 2");
+        assert_eq!(
+            scheduler.next(|| 5 * MS),
+            Some(4),
+            "displaced, in front of 2"
+        );
         assert_eq!(scheduler.slice_end(), Some(5 * MS + SLICE - 2 * MS));
         scheduler.add(9, LOW);
         scheduler.remove(9);
         scheduler.wake(1, LOW, Wake::Interrupt, 6 * MS);
-        assert_eq!(scheduler.next(6 * MS), Some(4), "lower ones wait");
+        assert_eq!(scheduler.next(|| 6 * MS), Some(4), "lower ones wait");
     }
 
     /// 1 and 2 run for `step_ns`, wake each other and block; an interrupt after each step of
@@ -398,7 +411,7 @@ mod tests {
         let mut blocked = [false; 4];
         let (mut now, mut of_third) = (0, 0);
         while now < 20 * SLICE {
-            let runs = scheduler.next(now).expect("3 is always ready");
+            let runs = scheduler.next(|| now).expect("3 is always ready");
             let end = scheduler.slice_end().unwrap_or(u64::MAX);
             let step_ns = step_ns.min(end - now);
             now += step_ns;
@@ -439,28 +452,28 @@ mod tests {
     fn nobody_pays_for_an_equal_that_a_monitor_wakes() {
         let mut scheduler = with(&[(0, MONITOR), (2, NORMAL), (1, NORMAL), (3, NORMAL)]);
         for _ in [0, 2] {
-            scheduler.next(0);
+            scheduler.next(|| 0);
             scheduler.block(0);
         }
-        assert_eq!(scheduler.next(0), Some(1));
+        assert_eq!(scheduler.next(|| 0), Some(1));
         scheduler.wake(0, MONITOR, Wake::Interrupt, 2 * MS);
-        assert_eq!(scheduler.next(2 * MS), Some(0));
+        assert_eq!(scheduler.next(|| 2 * MS), Some(0));
         scheduler.wake(2, NORMAL, Wake::Call, 3 * MS);
         scheduler.block(3 * MS);
-        assert_eq!(scheduler.next(3 * MS), Some(2), "its message came");
+        assert_eq!(scheduler.next(|| 3 * MS), Some(2), "its message came");
         scheduler.block(9 * MS);
-        assert_eq!(scheduler.next(9 * MS), Some(1));
+        assert_eq!(scheduler.next(|| 9 * MS), Some(1));
         assert_eq!(scheduler.slice_end(), Some(9 * MS + SLICE - 3 * MS));
     }
 
     #[test]
     fn requests_to_a_monitor_do_not_starve_an_equal() {
         let mut scheduler = with(&[(0, MONITOR), (1, NORMAL), (2, NORMAL)]);
-        scheduler.next(0);
+        scheduler.next(|| 0);
         scheduler.block(0);
         let (mut now, mut of_second) = (0, 0);
         while now < 20 * SLICE {
-            if scheduler.next(now) == Some(2) {
+            if scheduler.next(|| now) == Some(2) {
                 let end = scheduler.slice_end().expect("1 is ready");
                 of_second += end - now;
                 now = end;
@@ -468,7 +481,7 @@ mod tests {
             } else {
                 // 1 asks, and the monitor takes its time.
                 scheduler.wake(0, MONITOR, Wake::Call, now);
-                assert_eq!(scheduler.next(now), Some(0));
+                assert_eq!(scheduler.next(|| now), Some(0));
                 now += MS * 3 / 2;
                 scheduler.block(now);
             }
@@ -486,7 +499,7 @@ mod tests {
             let mut blocked = [false; 6];
             let (mut now, mut last) = (0, 0);
             for (step, handle, call, ns) in steps {
-                let runs = scheduler.next(now);
+                let runs = scheduler.next(|| now);
                 if runs == Some(5) || runs.is_none() {
                     last = now;
                 }
@@ -508,7 +521,7 @@ mod tests {
                     (2, _) => scheduler.give_way(),
                     _ => {}
                 }
-                let ready = scheduler.nodes.iter().filter(|node| node.is_ready).count();
+                let ready = scheduler.nodes.iter().filter(|node| node.priority != NONE).count();
                 let known = ready + usize::from(scheduler.running.is_some());
                 prop_assert_eq!(known, blocked[1..].iter().filter(|one| !**one).count());
             }

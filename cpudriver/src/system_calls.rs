@@ -64,10 +64,8 @@ pub fn refusal(error: Denial) -> Error {
 /// Carries out a call of the current dispatcher; true where somebody else may have to run.
 #[inline(always)]
 fn enter(arguments: Arguments, call: impl FnOnce(&mut Kernel, Arguments) -> Answer) -> bool {
-    // SAFETY: an entry into ring 0, and the only reference.
-    let Some(kernel) = (unsafe { kernel() }) else {
-        crate::arch::cpu::halt();
-    };
+    // SAFETY: an entry into ring 0 from ring 3, and the only reference.
+    let kernel = unsafe { kernel() };
     count!(system_calls);
     match call(kernel, arguments) {
         Ok(Outcome::Done) => kernel.processor.leave_error(0),

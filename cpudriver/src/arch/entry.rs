@@ -196,8 +196,7 @@ core::arch::global_asm!(
     "mov rsp, {stack}",
     "xor ebp, ebp", // backtraces end here
     "call {choose}",
-    "mov rdi, rax",
-    "jmp resume",
+    "ud2", // it does not come back
     // ---- the fast path of LRPC ------------------------------------------------------
     // Two functions that stand in the table of calls. Where they can do what they are for, they
     // do not return; else they go on as the function of the slow path.
@@ -417,8 +416,7 @@ core::arch::global_asm!(
     "mov rdi, rsp",
     "xor ebp, ebp",
     "call {interrupt}",
-    "mov rdi, rax",
-    "jmp resume",
+    "ud2", // it does not come back
     // ---- nobody to run: waiting for an interrupt, or working between two ------------------
     ".global idle",
     "idle:",
@@ -434,8 +432,7 @@ core::arch::global_asm!(
     "cli",
     "xor ebp, ebp",
     "call {work}",
-    "mov rdi, rax",
-    "jmp resume",
+    "ud2", // it does not come back
     // ---- the first instructions of a core in its own memory -----------------------------
     ".global core_entry",
     "core_entry:",
