@@ -1,30 +1,35 @@
 //! The programs there are.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use rt::authority;
+use spin::LazyLock;
 use tar_no_std::TarArchiveRef;
+
+/// Every file of the bundle by its name. The archive has no index: without this one, finding a
+/// program costs more than loading it.
+static FILES: LazyLock<BTreeMap<String, &'static [u8]>> = LazyLock::new(|| {
+    let archive = TarArchiveRef::new(authority::bundle());
+    let entries = archive.iter().flat_map(TarArchiveRef::entries);
+    entries
+        .filter_map(|entry| {
+            let name = entry.filename().as_str().map(String::from);
+            Some((name.ok()?, entry.data()))
+        })
+        .collect()
+});
 
 /// A file of the bundle.
 pub fn file(name: &str) -> Option<&'static [u8]> {
-    let archive = TarArchiveRef::new(authority::bundle()).ok()?;
-    archive
-        .entries()
-        .find(|entry| entry.filename().as_str() == Ok(name))
-        .map(|entry| entry.data())
+    FILES.get(name).copied()
 }
 
 /// The names of all programs, for people.
 pub fn names() -> String {
-    let Ok(archive) = TarArchiveRef::new(authority::bundle()) else {
-        return String::new();
-    };
-    let names: Vec<String> = archive
-        .entries()
-        .filter_map(|entry| entry.filename().as_str().ok().map(String::from))
-        .filter(|name| is_program(name))
-        .collect();
-    names.join(", ")
+    let names = FILES.keys().map(String::as_str);
+    let programs: Vec<&str> = names.filter(|name| is_program(name)).collect();
+    programs.join(", ")
 }
 
 /// Whether a file of the bundle is a user program.
