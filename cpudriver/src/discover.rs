@@ -203,6 +203,25 @@ fn describe(
     } else {
         local_apic
     };
+    for part in tables::interrupt_parts(madt) {
+        match part.map_err(malformed(name))? {
+            tables::InterruptPart::IoApic(io_apic) => {
+                // Lines of what does not fit are nobody's to have.
+                let count = machine.io_apic_count as usize;
+                if let Some(place) = machine.io_apics.get_mut(count) {
+                    *place = io_apic;
+                    machine.io_apic_count += 1;
+                }
+            }
+            tables::InterruptPart::Override(isa) => {
+                let count = machine.override_count as usize;
+                if let Some(place) = machine.overrides.get_mut(count) {
+                    *place = isa;
+                    machine.override_count += 1;
+                }
+            }
+        }
+    }
     let highest = if has_x2apic { u32::MAX - 1 } else { 254 };
     let mut cores = plan::Cores::new(&mut machine.cores, boot_core);
     for apic_id in tables::processors(madt) {

@@ -158,9 +158,9 @@ impl Kernel {
         }
         if record.core == 0 {
             let (ports, lines) = (Resource::Ports.range(), Resource::Lines.range());
-            let serial = original(Kind::IoPort, ports.start + 0x3f8, 8);
+            let ports = original(Kind::IoPort, ports.start, ports.end - ports.start);
             let lines = original(Kind::IrqHandler, lines.start, 256);
-            for (address, capability) in [(monitor::SERIAL, serial), (monitor::LINES, lines)] {
+            for (address, capability) in [(monitor::PORTS, ports), (monitor::LINES, lines)] {
                 let inserted = self.capabilities.insert(slot(address), &capability);
                 inserted.map_err(refusal)?;
             }

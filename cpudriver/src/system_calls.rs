@@ -146,6 +146,7 @@ pub static CALLS: [Entry; syscall::LAST as usize + 2] = {
         WRITE_REGISTER: dispatchers::write_register;
         PORT_READ: machine::port_read;
         PORT_WRITE: machine::port_write;
+        PORT_WRITE_VALUE: machine::port_write_value;
         SEND_INIT: machine::send_init;
         SEND_STARTUP: machine::send_startup;
         POWER_OFF: machine::power_off;

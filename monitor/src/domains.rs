@@ -544,6 +544,7 @@ impl Monitor {
                 FAULT_STATUS + vector as i32
             }
         };
+        self.take_devices_of(domain.id);
         let channel = Some((number, domain.channel));
         domain.body.dissolve(&mut self.store, channel);
         if let Some(frame) = domain.frame {

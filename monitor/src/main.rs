@@ -11,6 +11,7 @@
 //! | `boot`      | starts a core: memory, page tables, interrupts                       |
 //! | `domains`   | domains of this core: spawn, end, what they hold                     |
 //! | `requests`  | what domains ask for, on this core or by way of another              |
+//! | `devices`   | ports, registers and interrupt lines for drivers (core 0)            |
 //! | `family`    | domains' children on whichever core, frames shared with them         |
 //! | `console`   | text: from domains, monitors, CPU drivers to core 0's serial port    |
 //! | `report`    | what is said of a domain that died                                   |
@@ -24,6 +25,7 @@ extern crate alloc;
 mod boot;
 mod bundle;
 mod console;
+mod devices;
 mod domains;
 mod family;
 mod mesh;
@@ -35,6 +37,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use console::Console;
+use devices::Devices;
 use domains::{Domains, Spawn, Text};
 use family::Family;
 use mesh::Mesh;
@@ -71,6 +74,7 @@ pub struct Monitor {
     domains: Domains,
     requests: Requests,
     family: Family,
+    devices: Devices,
     /// The domain that the command line named (core 0 only).
     program: Option<u64>,
     shutdown: Option<Shutdown>,
@@ -108,6 +112,7 @@ fn main() -> i32 {
         domains: Domains::default(),
         requests: Requests::default(),
         family: Family::default(),
+        devices: Devices::default(),
         program: None,
         shutdown: None,
         started_ns,
@@ -119,6 +124,7 @@ fn main() -> i32 {
             monitor.mesh.connect(&mut monitor.store, core);
         }
         monitor.introduce_machine();
+        monitor.open_devices();
     } else {
         monitor.mesh.connect(&mut monitor.store, 0);
     }

@@ -11,6 +11,7 @@
 //! ```
 
 use crate::Monitor;
+use crate::devices;
 use crate::domains::{self, Request, SharedFrame};
 use crate::mesh::{self, FORWARDED};
 use abi::limits::ARGUMENT_BYTES;
@@ -196,7 +197,7 @@ impl Monitor {
         let Requester::Domain(_, token) = requester else {
             return Err(Error::NoSuchRequest);
         };
-        let [a, b, ..] = arguments;
+        let [a, b, c, d, ..] = arguments;
         match kind {
             interface::WAIT => return self.wait_for(requester, id, a),
             interface::TRY_WAIT => self.try_wait_for(id, a),
@@ -207,6 +208,9 @@ impl Monitor {
             interface::FRAME => self.frame_for(id, a),
             interface::RAM => self.make_ram(id, a, b).map(|()| [0; 5]),
             interface::FREE => self.take_ram(id, a).map(|()| [0; 5]),
+            interface::DEVICE => self.give_device(id, [a, b, c, d]),
+            interface::RELEASE => self.take_device(id, a, b),
+            interface::IRQ => self.set_receiver(id, a, b != 0),
             interface::DOORBELL => {
                 let core = (a >> 32) as usize;
                 if core != self.own {
@@ -362,6 +366,8 @@ impl Monitor {
                 Ok([private, shared, 0, 0, 0])
             }
             interface::LIST => self.list(a),
+            interface::LOCATE => devices::locate(a, b),
+            interface::DEVICE | interface::RELEASE | interface::IRQ => Err(Error::OtherCore),
             interface::VIEW => {
                 let view = self.membership.view();
                 let [w, x, y, z] = view.cores.words();

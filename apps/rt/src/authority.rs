@@ -8,6 +8,7 @@
 //! | [`Store`]     | RAM that is free, empty slots, and the monitor's own address space   |
 //! | [`Body`]      | everything that a domain consists of, made of one piece of RAM       |
 //! | [`SharedRam`] | a frame that domains of several cores may map                        |
+//! | [`Device`]    | ports, device memory or an interrupt line, for a domain              |
 //! | [`KernelLog`] | the log of this core's CPU driver                                    |
 //!
 //! Memory is handed around as values that cannot be copied; their capabilities do not leave
@@ -15,6 +16,7 @@
 
 mod body;
 mod cores;
+mod device;
 mod log;
 mod mesh;
 mod ram;
@@ -25,6 +27,7 @@ mod store;
 
 pub use body::{Body, Life, Region};
 pub use cores::*;
+pub use device::{Device, IoApic, Route};
 pub use log::KernelLog;
 pub use store::{SharedRam, Store};
 

@@ -59,8 +59,31 @@ pub const TRY_WAIT: u16 = 16;
 /// domain, with its [`state`] in the highest byte; its parent; its job; two words of its name,
 /// UTF-8, filled up with zeros. [`Error::NoSuchDomain`] at the end.
 pub const LIST: u16 = 17;
+/// Asks core 0 for a device, for a domain of that core: the kind of capability; the first port, the
+/// physical address or the interrupt line; how many ports, bytes (whole pages) or 1; and the
+/// empty slot of the asking domain that the capability is put into. It stays until [`RELEASE`] or the
+/// domain's end.
+///
+/// Only the program that the command line named may ask ([`Error::NotAllowed`]); it may give copies
+/// to others. Nobody gets ([`Error::InUse`]) what another has, nor
+///
+/// * the ports of the first serial port, of the interrupt controllers of old (0x20, 0x21, 0xa0, 0xa1),
+///   and those that end everything: 0xf4 to 0xf7 and 0xcf9;
+/// * RAM, the first 640 KiB, the bundle, the local APIC and the megabyte from it on, through which
+///   interrupts are sent, and I/O APICs;
+/// * lines whose interrupts last as long as the line is active ([`Error::ByLevel`]): those of PCI.
+pub const DEVICE: u16 = 18;
+/// Gives a device back: its kind, and first port, address or line. All to whom it was given lose it.
+pub const RELEASE: u16 = 19;
+/// The interrupt line in a slot of the asking domain, the first argument, rings that domain from
+/// now on (second argument 1), and nobody else; or it rings it no more (0). That also ends with
+/// the domain, and with [`RELEASE`] by who had the line first. Only on core 0.
+pub const IRQ: u16 = 20;
+/// Asks where something of the machine is: what, as [`located`] has it, and its number. Back: as
+/// said there, or [`Error::NoSuchDevice`].
+pub const LOCATE: u16 = 21;
 /// All requests.
-pub const REQUESTS: core::ops::RangeInclusive<u16> = TEXT..=LIST;
+pub const REQUESTS: core::ops::RangeInclusive<u16> = TEXT..=LOCATE;
 /// The answer to a request.
 pub const REPLY: u16 = 32;
 
@@ -69,6 +92,18 @@ pub const TEXT_BYTES: usize = 48;
 
 /// In [`SPAWN`], beside the bytes of arguments: the child has its parent's environment.
 pub const INHERIT: u64 = 1 << 32;
+
+/// What [`LOCATE`] is asked for.
+pub mod located {
+    /// The HPET, of which there is number 0. Back: physical address, bytes.
+    pub const HPET: u64 = 1;
+    /// PCI's configuration space, of which number 0 is that of bus 0 in segment 0. Back: physical
+    /// address, bytes.
+    pub const PCI_CONFIG: u64 = 2;
+    /// The interrupt of ISA with this number, below 16. Back: its line, 1, and 1 again if it lasts as
+    /// long as the line is active, else 0.
+    pub const ISA_LINE: u64 = 3;
+}
 
 /// What becomes of a domain, as [`LIST`] says it.
 pub mod state {
@@ -128,6 +163,14 @@ pub enum Error {
     BadSlot = 17,
     /// The CPU driver refused what the monitor asked of it.
     Refused = 18,
+    /// Another domain may ask for that, this one may not.
+    NotAllowed = 19,
+    /// The system uses the device, or another domain has it.
+    InUse = 20,
+    /// The machine has no such device, or the domain does not have it.
+    NoSuchDevice = 21,
+    /// Interrupts that last as long as their line is active are not supported.
+    ByLevel = 22,
 }
 
 impl Error {
@@ -152,6 +195,10 @@ impl Error {
             16 => Self::OtherCore,
             17 => Self::BadSlot,
             18 => Self::Refused,
+            19 => Self::NotAllowed,
+            20 => Self::InUse,
+            21 => Self::NoSuchDevice,
+            22 => Self::ByLevel,
             _ => Self::NoSuchRequest,
         })
     }
@@ -178,6 +225,10 @@ impl core::fmt::Display for Error {
             Self::OtherCore => "capabilities go to domains of the same core only",
             Self::BadSlot => "no such slot, or not empty, or nothing in it",
             Self::Refused => "the CPU driver refused what the monitor asked of it",
+            Self::NotAllowed => "only the program on the command line may ask for that",
+            Self::InUse => "the system or another domain uses the device",
+            Self::NoSuchDevice => "no such device, or not this domain's",
+            Self::ByLevel => "interrupts by level are not supported",
         })
     }
 }

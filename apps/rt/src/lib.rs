@@ -25,6 +25,7 @@
 //! | [`memory`]      | RAM of our own, and objects made of it                             |
 //! | [`space`]       | mapping frames                                                     |
 //! | [`dispatcher`]  | setting up, stopping and looking at dispatchers                    |
+//! | [`device`]      | I/O ports, device memory, interrupt lines                          |
 //! | [`lrpc`]        | calls to domains of the same core                                  |
 //! | [`authority`]   | for monitors alone: what domains are made of, other cores          |
 //!
@@ -38,6 +39,7 @@ pub mod capability;
 pub mod clock;
 pub mod connection;
 pub mod console;
+pub mod device;
 pub mod dispatcher;
 pub mod frame;
 mod heap;

@@ -377,7 +377,7 @@ use Shape::{
 
 /// What the calls take; whatever is not told is [`Word`]. Those that end the worker or fill the
 /// console are not here.
-const CALLS: [(u64, &[Shape]); 38] = [
+const CALLS: [(u64, &[Shape]); 39] = [
     (syscall::NULL, &[]),
     (syscall::YIELD, &[]),
     (syscall::WAIT, &[Deadline]),
@@ -441,8 +441,9 @@ const CALLS: [(u64, &[Shape]); 38] = [
         syscall::WRITE_REGISTER,
         &[To(Kind::Dispatcher), Index, Virtual],
     ),
-    (syscall::PORT_READ, &[Any, Index]),
+    (syscall::PORT_READ, &[Any, Index, Index]),
     (syscall::PORT_WRITE, &[Any, Index, Index]),
+    (syscall::PORT_WRITE_VALUE, &[Any, Index, Index, Index]),
     (syscall::COUNTER, &[Any, Index]),
 ];
 

@@ -83,8 +83,8 @@ pub mod monitor {
     pub const PRIVATE_RAM: Address = Address::new(2, 7);
     /// The bundle of programs: a frame to read and execute.
     pub const BUNDLE: Address = Address::new(2, 8);
-    /// On core 0: the ports of the first serial port.
-    pub const SERIAL: Address = Address::new(2, 9);
+    /// On core 0: all I/O ports.
+    pub const PORTS: Address = Address::new(2, 9);
     /// On core 0: all interrupt lines.
     pub const LINES: Address = Address::new(2, 10);
 }

@@ -9,6 +9,12 @@
 use crate::limits::{COMMAND_LINE_BYTES, MAX_CORES, MAX_NODES, MAX_RAM_RANGES};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+/// I/O APICs that are used; large machines have one for each part of each socket.
+pub const MAX_IO_APICS: usize = 64;
+
+/// ISA interrupts, of which each has one override at the most.
+pub const MAX_OVERRIDES: usize = 16;
+
 /// One core: how to reach it, where it sits, and the RAM that is its own.
 ///
 /// The region is `[region, region + private_bytes + shared_bytes)`: its CPU driver maps
@@ -41,6 +47,34 @@ pub struct RamRange {
     pub node: u64,
 }
 
+/// An I/O APIC: where interrupt lines of devices arrive.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct IoApic {
+    /// Physical address of its registers.
+    pub address: u64,
+    /// The first of its lines: a global system interrupt. It knows itself how many it has.
+    pub first_line: u64,
+}
+
+/// An ISA interrupt that arrives at another line than its own, or otherwise than usual.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Override {
+    /// The ISA interrupt.
+    pub source: u32,
+    /// Where it arrives: a global system interrupt.
+    pub line: u32,
+    /// 1: it is active while the line is low.
+    pub active_low: u32,
+    /// 1: it lasts as long as the line is active; 0: it is the line's becoming active.
+    pub level: u32,
+}
+
 /// The machine description.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -58,6 +92,14 @@ pub struct Machine {
     pub debug_exit: u32,
     /// 1: calls that do harm on purpose are obeyed.
     pub test_hooks: u32,
+    /// I/O APICs in `io_apics`.
+    pub io_apic_count: u32,
+    /// Overrides in `overrides`.
+    pub override_count: u32,
+    /// All I/O APICs.
+    pub io_apics: [IoApic; MAX_IO_APICS],
+    /// All overrides of ISA interrupts.
+    pub overrides: [Override; MAX_OVERRIDES],
     /// All cores.
     pub cores: [Core; MAX_CORES],
     /// Usable RAM before it was divided among the cores, in ascending order.
@@ -103,6 +145,16 @@ impl Machine {
     /// The RAM there is.
     pub fn ram(&self) -> &[RamRange] {
         &self.ram[..(self.ram_count as usize).min(MAX_RAM_RANGES)]
+    }
+
+    /// The I/O APICs there are.
+    pub fn io_apics(&self) -> &[IoApic] {
+        &self.io_apics[..(self.io_apic_count as usize).min(MAX_IO_APICS)]
+    }
+
+    /// The overrides of ISA interrupts there are.
+    pub fn overrides(&self) -> &[Override] {
+        &self.overrides[..(self.override_count as usize).min(MAX_OVERRIDES)]
     }
 
     /// The command line; empty where it is not UTF-8.

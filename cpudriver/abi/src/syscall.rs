@@ -127,10 +127,16 @@ pub const READ_REGISTER: u64 = 52;
 /// `rflags`, only what ring 3 may change is taken; `rip` must be a user address.
 pub const WRITE_REGISTER: u64 = 53;
 
-/// Reads the byte at port `rsi`, counted from the first, of I/O ports `rdi` (right: read). Back: `rdi`.
+/// Reads one value of `rdx` bytes (1, 2 or 4) at port `rsi`, counted from the first, of I/O ports
+/// `rdi` (right: read). Back: `rdi`. Errors: [`Error::BadArgument`] for another width,
+/// [`Error::OutOfRange`] if not all of its ports are the capability's.
 pub const PORT_READ: u64 = 56;
-/// Writes `rdx` bytes (at most 24) to port `rsi` of I/O ports `rdi` (right: write), from `r10 r8 r9`.
+/// Writes `rdx` bytes (at most 24), one after the other, to port `rsi` of I/O ports `rdi` (right:
+/// write), from `r10 r8 r9`. Errors as above.
 pub const PORT_WRITE: u64 = 57;
+/// Writes one value of `rdx` bytes (1, 2 or 4), the lowest ones of `r10`, to port `rsi` of I/O ports
+/// `rdi` (right: write). Errors as above.
+pub const PORT_WRITE_VALUE: u64 = 58;
 
 /// Sends an INIT to a core: core capability `rdi`, number of the core `rsi`, not this one.
 pub const SEND_INIT: u64 = 64;

@@ -4,6 +4,7 @@
 //! A table comes as its whole bytes, header included; an empty slice is an absent table.
 
 use super::plan::MemoryAffinity;
+use abi::machine::{IoApic, Override};
 
 /// Bytes of the header that every table has.
 const HEADER_BYTES: usize = 36;
@@ -18,6 +19,10 @@ fn field<const N: usize>(bytes: &[u8], offset: usize) -> Result<[u8; N], Malform
         .and_then(|rest| rest.first_chunk())
         .copied()
         .ok_or(Malformed)
+}
+
+fn u16_at(bytes: &[u8], offset: usize) -> Result<u16, Malformed> {
+    field(bytes, offset).map(u16::from_le_bytes)
 }
 
 fn u32_at(bytes: &[u8], offset: usize) -> Result<u32, Malformed> {
@@ -77,6 +82,39 @@ pub fn local_apic(madt: &[u8]) -> Result<u64, Malformed> {
         }
     }
     Ok(address)
+}
+
+/// What a MADT says of the way that interrupts of devices take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InterruptPart {
+    /// They arrive at an I/O APIC.
+    IoApic(IoApic),
+    /// One of ISA is special.
+    Override(Override),
+}
+
+/// MADT: I/O APICs and overrides of ISA interrupts, in the table's order.
+pub fn interrupt_parts(madt: &[u8]) -> impl Iterator<Item = Result<InterruptPart, Malformed>> {
+    let part = |entry: &[u8]| {
+        Ok(Some(match entry[0] {
+            1 => InterruptPart::IoApic(IoApic {
+                address: u64::from(u32_at(entry, 4)?),
+                first_line: u64::from(u32_at(entry, 8)?),
+            }),
+            2 => {
+                let flags = u16_at(entry, 8)?;
+                InterruptPart::Override(Override {
+                    source: u32::from(field::<1>(entry, 3)?[0]),
+                    line: u32_at(entry, 4)?,
+                    // Two bits each; 0 is as ISA has it: active high, edges.
+                    active_low: u32::from(flags & 3 == 3),
+                    level: u32::from(flags >> 2 & 3 == 3),
+                })
+            }
+            _ => return Ok(None),
+        }))
+    };
+    entries(madt, MADT_ENTRIES).filter_map(move |entry| entry.and_then(part).transpose())
 }
 
 /// One line of an SRAT.
@@ -206,6 +244,42 @@ mod tests {
     }
 
     #[test]
+    fn io_apics_and_overrides() {
+        let madt = madt(&[
+            &[0, 8, 0, 0, 1, 0, 0, 0],
+            &[1, 12, 7, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0],
+            &[2, 10, 0, 0, 2, 0, 0, 0, 0, 0],
+            &[2, 10, 0, 9, 9, 0, 0, 0, 0x0d, 0],
+            &[2, 10, 0, 11, 0x20, 1, 0, 0, 0x0f, 0],
+            &[1, 12, 8, 0, 0, 0x10, 0xc0, 0xfe, 24, 0, 0, 0],
+        ]);
+        let io_apic = |address, first_line| {
+            InterruptPart::IoApic(IoApic {
+                address,
+                first_line,
+            })
+        };
+        let special = |source, line, active_low, level| {
+            InterruptPart::Override(Override {
+                source,
+                line,
+                active_low,
+                level,
+            })
+        };
+        assert_eq!(
+            interrupt_parts(&madt).collect::<Result<Vec<_>, _>>(),
+            Ok(vec![
+                io_apic(0xfec0_0000, 0),
+                special(0, 2, 0, 0),
+                special(9, 9, 0, 1),
+                special(11, 0x120, 1, 1),
+                io_apic(0xfec0_1000, 24),
+            ])
+        );
+    }
+
+    #[test]
     fn lengths_that_lie_are_malformed() {
         let bad: [&[u8]; 5] = [
             &[0],
@@ -219,6 +293,12 @@ mod tests {
                 processors(&madt(&[entry])).any(|found| found == Err(Malformed)),
                 "{entry:?}"
             );
+        }
+        for entry in [&[1, 8, 0, 0, 0, 0, 0xc0, 0xfe], &[2, 8, 0, 0, 2, 0, 0, 0]] {
+            let mut parts = interrupt_parts(&madt(&[entry]))
+                .collect::<Vec<_>>()
+                .into_iter();
+            assert_eq!((parts.next(), parts.next()), (Some(Err(Malformed)), None));
         }
         assert_eq!(local_apic(&[0; 39]), Err(Malformed));
         assert_eq!(local_apic(&madt(&[&[5, 4, 0, 0]])), Err(Malformed));
@@ -313,6 +393,7 @@ mod tests {
             }
             let _ = (
                 processors(&bytes).count(),
+                interrupt_parts(&bytes).count(),
                 affinities(&bytes).count(),
                 local_apic(&bytes),
             );

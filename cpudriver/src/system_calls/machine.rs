@@ -13,9 +13,16 @@ use abi::syscall::Error;
 use loader::paging;
 
 pub fn port_read(kernel: &mut Kernel, arguments: Arguments) -> Answer {
-    let port = port(kernel, arguments[0], arguments[1], Rights::READ)?;
-    // SAFETY: the caller was given this port.
-    value(u64::from(unsafe { x86::io::inb(port) }))
+    let [ports, index, width, ..] = arguments;
+    let port = port(kernel, ports, index, width, Rights::READ)?;
+    // SAFETY: the caller was given these ports.
+    value(unsafe {
+        match width {
+            1 => u64::from(x86::io::inb(port)),
+            2 => u64::from(x86::io::inw(port)),
+            _ => u64::from(x86::io::inl(port)),
+        }
+    })
 }
 
 pub fn send_init(kernel: &mut Kernel, arguments: Arguments) -> Answer {
@@ -86,10 +93,20 @@ fn other_core(kernel: &mut Kernel, capability: u64, number: u64) -> Result<u32, 
     Ok(core.ok_or(Error::BadArgument)?.apic_id)
 }
 
-/// A port, counted from the first that the capability covers.
-fn port(kernel: &mut Kernel, ports: u64, index: u64, rights: Rights) -> Result<u16, Error> {
+/// A port, counted from the first that the capability covers, where a value of `width` bytes is
+/// read or written: 1, 2 or 4, and all of its ports are the capability's.
+fn port(
+    kernel: &mut Kernel,
+    ports: u64,
+    index: u64,
+    width: u64,
+    rights: Rights,
+) -> Result<u16, Error> {
     let ports = kernel.find(ports, Kind::IoPort, rights)?;
-    if index >= ports.bytes {
+    if !matches!(width, 1 | 2 | 4) {
+        return Err(Error::BadArgument);
+    }
+    if index.checked_add(width).is_none_or(|end| end > ports.bytes) {
         return Err(Error::OutOfRange);
     }
     Ok((ports.base - Resource::Ports.range().start + index) as u16)
@@ -97,7 +114,7 @@ fn port(kernel: &mut Kernel, ports: u64, index: u64, rights: Rights) -> Result<u
 
 pub fn port_write(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     let [ports, index, bytes, ref words @ ..] = arguments;
-    let port = port(kernel, ports, index, Rights::WRITE)?;
+    let port = port(kernel, ports, index, 1, Rights::WRITE)?;
     if bytes > 24 {
         return Err(Error::BadArgument.into());
     }
@@ -105,6 +122,20 @@ pub fn port_write(kernel: &mut Kernel, arguments: Arguments) -> Answer {
         let byte = (words[at / 8] >> (at % 8 * 8)) as u8;
         // SAFETY: the caller was given this port.
         unsafe { x86::io::outb(port, byte) };
+    }
+    DONE
+}
+
+pub fn port_write_value(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let [ports, index, width, value, ..] = arguments;
+    let port = port(kernel, ports, index, width, Rights::WRITE)?;
+    // SAFETY: the caller was given these ports.
+    unsafe {
+        match width {
+            1 => x86::io::outb(port, value as u8),
+            2 => x86::io::outw(port, value as u16),
+            _ => x86::io::outl(port, value as u32),
+        }
     }
     DONE
 }

@@ -35,7 +35,7 @@ const SHAPES: [(i64, i64); 18] = [
 
 /// Programs that test the system from within: cores, sockets, command, and the line that
 /// they end with when all is well.
-const PROGRAMS: [(i64, i64, &str, &str); 28] = [
+const PROGRAMS: [(i64, i64, &str, &str); 30] = [
     (1, 1, "isolation", "isolation: passed"),
     (13, 3, "isolation", "isolation: passed"),
     (64, 1, "isolation", "isolation: passed"),
@@ -63,6 +63,8 @@ const PROGRAMS: [(i64, i64, &str, &str); 28] = [
     (2, 1, "debugger", "debugger: passed"),
     (1, 1, "timer-test", "timer-test: passed"),
     (3, 1, "timer-test", "timer-test: passed"),
+    (1, 1, "device-test", "device-test: passed"),
+    (3, 1, "device-test", "device-test: passed"),
     (2, 1, "fuzz --calls 20000 --seed 7", "fuzz: passed"),
 ];
 

@@ -325,8 +325,13 @@ impl Body {
         Ok(())
     }
 
+    /// Its root CNode.
+    pub(super) fn root(&self) -> Address {
+        self.root
+    }
+
     /// Puts a capability of the monitor's into one of its slots.
-    fn grant(&self, object: Address, slot: Address, hold: Rights) -> Result<(), Error> {
+    pub(super) fn grant(&self, object: Address, slot: Address, hold: Rights) -> Result<(), Error> {
         Ok(capability::mint_to(object, self.root, slot, hold, 0)?)
     }
 
