@@ -15,13 +15,15 @@ use abi::capability::ENDPOINT_BYTES;
 use abi::syscall::{DISPATCHER_BYTES, REGISTERS, RESUME, priority};
 use rt::capability::{Address, Kind, ROOT_CNODE, Result};
 use rt::dispatcher::{self, Life, Property};
-use rt::system_call::Error;
+use rt::system_call::{self, Error};
 use rt::{clock, lrpc, memory};
 
 /// How long it may take to the next exception.
 const PATIENCE_NS: u64 = 30_000_000_000;
 /// How long to wait before looking again.
 const PAUSE_NS: u64 = 100_000;
+/// How often to look without such a pause.
+const SOON: u64 = 100;
 
 /// The exception that a run ended with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,18 +93,30 @@ impl Probe {
     }
 
     /// Lets it run to the next exception without anybody to handle that, and tells what it came to.
-    pub fn run_to_death(self, registers: &[(&str, u64)]) -> Result<Life> {
+    pub fn run_to_death(&self, registers: &[(&str, u64)]) -> Result<Life> {
         dispatcher::configure(self.dispatcher, Property::FaultHandler(None))?;
         self.set(registers)?;
         dispatcher::start(self.dispatcher)?;
         let deadline = clock::now_ns() + PATIENCE_NS;
-        loop {
+        for turn in 0.. {
             let life = dispatcher::state(self.dispatcher)?;
             if life != Life::Alive || clock::now_ns() > deadline {
                 return Ok(life);
             }
-            clock::sleep_ns(PAUSE_NS);
+            // Most die in their first turn.
+            if turn < SOON {
+                system_call::yield_now();
+            } else {
+                clock::sleep_ns(PAUSE_NS);
+            }
         }
+        Err(Error::TimedOut)
+    }
+
+    /// Gives back what it was made of.
+    pub fn free(self) -> memory::Result {
+        memory::free(self.dispatcher)?;
+        memory::free(self.endpoint)
     }
 
     /// Sets registers by their names.

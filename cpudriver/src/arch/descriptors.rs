@@ -3,7 +3,7 @@
 use super::entry;
 use crate::local::Local;
 use abi::layout::kernel_stack_top;
-use x86::dtables::{DescriptorTablePointer, lgdt, lidt};
+use x86::dtables::{DescriptorTablePointer, lgdt, lidt, load_ldtr};
 use x86::msr;
 
 /// Selector of ring-0 code.
@@ -114,6 +114,8 @@ pub fn initialise() {
         lgdt(&DescriptorTablePointer::new_from_slice(segments));
         entry::load_segments(KERNEL_CODE, KERNEL_DATA);
         x86::task::load_tr(x86::segmentation::SegmentSelector::from_raw(TASK_STATE));
+        // After INIT there is a local table, at address 0: ring 3 could name what it finds there.
+        load_ldtr(x86::segmentation::SegmentSelector::from_raw(0));
         lidt(&DescriptorTablePointer::new_from_slice(gates));
         // There is no second way in: with no segment, `sysenter` faults.
         msr::wrmsr(msr::IA32_SYSENTER_CS, 0);

@@ -35,8 +35,9 @@ const SHAPES: [(i64, i64); 18] = [
 
 /// Programs that test the system from within: cores, sockets, command, and the line that
 /// they end with when all is well.
-const PROGRAMS: [(i64, i64, &str, &str); 30] = [
+const PROGRAMS: [(i64, i64, &str, &str); 36] = [
     (1, 1, "isolation", "isolation: passed"),
+    (3, 1, "isolation", "isolation: passed"),
     (13, 3, "isolation", "isolation: passed"),
     (64, 1, "isolation", "isolation: passed"),
     (3, 1, "members", "members: passed"),
@@ -63,6 +64,11 @@ const PROGRAMS: [(i64, i64, &str, &str); 30] = [
     (2, 1, "debugger", "debugger: passed"),
     (1, 1, "timer-test", "timer-test: passed"),
     (3, 1, "timer-test", "timer-test: passed"),
+    (1, 1, "memory-test", "memory-test: passed"),
+    (3, 1, "memory-test", "memory-test: passed"),
+    (64, 1, "memory-test", "memory-test: passed"),
+    (1, 1, "exhaustion-test", "exhaustion-test: passed"),
+    (3, 1, "exhaustion-test", "exhaustion-test: passed"),
     (1, 1, "device-test", "device-test: passed"),
     (3, 1, "device-test", "device-test: passed"),
     (2, 1, "fuzz --calls 20000 --seed 7", "fuzz: passed"),
