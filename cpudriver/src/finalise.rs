@@ -147,7 +147,13 @@ impl Finalise for Processor {
                     self.destroy(handle);
                 }
             }
-            Kind::Endpoint => self.close(object.base),
+            Kind::Endpoint => {
+                let endpoint = self.endpoint(object.base);
+                // Without an owner nobody receives there either.
+                if endpoint.is_some_and(|one| one.owner != Link::NOBODY || one.queued != 0) {
+                    self.close(object.base);
+                }
+            }
             Kind::PageTable1 | Kind::PageTable2 | Kind::PageTable3 | Kind::PageTable4 => {
                 self.lives.change(object.base);
                 if cpu::loaded_root() == object.base {

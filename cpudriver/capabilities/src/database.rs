@@ -52,12 +52,18 @@ impl<S: Slots> Database<S> {
     /// A slot with a capability that can be used.
     #[inline]
     pub(crate) fn occupied(&self, slot: SlotId) -> Result<Link, Error> {
+        Ok(self.occupant(slot)?.0)
+    }
+
+    /// The same, and the capability.
+    #[inline]
+    pub(crate) fn occupant(&self, slot: SlotId) -> Result<(Link, &Capability), Error> {
         let link = self.tree.link(slot).ok_or(Error::BadSlot)?;
         let capability = self.tree.capability(link);
         if capability.is_null() || capability.marks.contains(Marks::DOOMED) {
             return Err(Error::EmptySlot);
         }
-        Ok(link)
+        Ok((link, capability))
     }
 
     /// A slot without a capability.
@@ -175,9 +181,9 @@ impl<S: Slots> Database<S> {
     /// Puts another capability to the same object into `destination`, with the same badge
     /// and rights. Amortised O(1).
     pub fn copy(&mut self, source: SlotId, destination: SlotId) -> Result<(), Error> {
-        let source = self.occupied(source)?;
+        let (source, capability) = self.occupant(source)?;
         let destination = self.empty(destination)?;
-        let capability = self.tree.capability(source).duplicate();
+        let capability = capability.duplicate();
         self.tree.insert_after(source, destination, capability);
         Ok(())
     }

@@ -7,8 +7,10 @@ use crate::slot::{Link, SlotId, Slots};
 
 impl<S: Slots> Database<S> {
     /// The capability in a slot. O(1).
+    #[inline]
     pub fn identify(&self, slot: SlotId) -> Result<Capability, Error> {
-        Ok(*self.tree.capability(self.occupied(slot)?))
+        let (_, capability) = self.occupant(slot)?;
+        Ok(*capability)
     }
 
     /// Whether the object of the capability in `slot` is marked as shared with other

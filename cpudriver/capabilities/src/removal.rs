@@ -104,25 +104,38 @@ impl<S: Slots> Database<S> {
         if caller == Caller::User && self.object_is_shared(link) {
             return Err(Error::AskMonitor);
         }
-        while !self.tree.capability(link).is_null() {
-            let Some(victim) = self.next_to_revoke(link) else {
-                return Ok(Progress::Done);
-            };
+        // Copies that stand before it. None of them is the last capability to the object.
+        while let Some(victim) = self.victim(link, self.tree.previous(link)) {
+            if budget == 0 {
+                return Ok(Progress::More);
+            }
+            budget -= 1;
+            self.take(victim, false, finalise);
+        }
+        // Copies that stand behind it, and what was made from the object. What stands before
+        // the victim is always `link`.
+        let mut next = self.tree.next(link);
+        while let Some(victim) = self.victim(link, next) {
             if budget == 0 {
                 return Ok(Progress::More);
             }
             if self.tree.capability(victim).marks.contains(Marks::DOOMED) {
                 match self.empty_container(victim, &mut budget, finalise) {
-                    Progress::Done => continue,
+                    Progress::Done if self.tree.capability(link).is_null() => break,
+                    Progress::Done => next = self.tree.next(link),
                     unfinished => return Ok(unfinished),
                 }
+                continue;
             }
             budget -= 1;
-            let is_last = self.is_last(victim);
+            next = self.tree.next(victim);
+            let is_last = !self.same_object(link, victim) && !self.same_object(next, victim);
             if is_last && caller == Caller::User && self.is_marked_shared(victim) {
                 return Err(Error::AskMonitor);
             }
-            self.take(victim, is_last, finalise);
+            if self.take(victim, is_last, finalise) == Deleted::Container {
+                next = self.tree.next(link); // it stands in another slot now
+            }
         }
         Ok(Progress::Done)
     }
@@ -146,34 +159,31 @@ impl<S: Slots> Database<S> {
         !self.doomed.is_none()
     }
 
-    /// What a revoke takes away next.
-    fn next_to_revoke(&self, link: Link) -> Option<Link> {
-        let target = self.tree.capability(link);
-        let is_victim = |other: Link| {
-            if other.is_none() {
-                return false;
-            }
-            let other = self.tree.capability(other);
-            if target.badge != 0 {
-                other.same_object(target) && other.badge == target.badge
-            } else {
-                other.same_object(target) || target.is_ancestor_of(other)
-            }
-        };
-        let previous = self.tree.previous(link);
-        if is_victim(previous) {
-            return Some(previous);
+    /// `neighbour`, if a revoke of the capability in `link` takes it away.
+    fn victim(&self, link: Link, neighbour: Link) -> Option<Link> {
+        if neighbour.is_none() {
+            return None;
         }
-        let next = self.tree.next(link);
-        is_victim(next).then_some(next)
+        let (target, other) = (self.tree.capability(link), self.tree.capability(neighbour));
+        let is_victim = if target.badge != 0 {
+            other.same_object(target) && other.badge == target.badge
+        } else {
+            other.same_object(target) || target.is_ancestor_of(other)
+        };
+        is_victim.then_some(neighbour)
+    }
+
+    /// Whether there is another capability, and to the same object.
+    fn same_object(&self, other: Link, link: Link) -> bool {
+        let capability = self.tree.capability(link);
+        !other.is_none() && self.tree.capability(other).same_object(capability)
     }
 
     /// Whether no other capability is to the same object.
     pub(crate) fn is_last(&self, link: Link) -> bool {
-        let capability = self.tree.capability(link);
-        let is_other =
-            |other: Link| !other.is_none() && self.tree.capability(other).same_object(capability);
-        !is_other(self.tree.next(link)) && !is_other(self.tree.previous(link))
+        // A copy stands behind what it was made from, and goes more often.
+        !self.same_object(self.tree.previous(link), link)
+            && !self.same_object(self.tree.next(link), link)
     }
 
     /// Whether this capability bears the mark for its object. The last one always does.

@@ -44,11 +44,12 @@ impl<S: Slots> Database<S> {
         what: &Retype,
         destination: SlotId,
     ) -> Result<(), Error> {
-        let link = self.occupied(source)?;
-        let source = *self.tree.capability(link);
+        let (link, source) = self.occupant(source)?;
+        let source = *source;
         let first = self.object_to_make(&source, what)?;
         let end = first.base + what.bytes * what.count;
-        for index in 0..what.count {
+        let destinations = self.empty(destination)?;
+        for index in 1..what.count {
             self.empty(nth(destination, index)?)?;
         }
         if caller == Caller::User && self.object_is_shared(link) {
@@ -61,7 +62,7 @@ impl<S: Slots> Database<S> {
             if let Some((first, count)) = what.kind.slots(object.base, what.bytes) {
                 self.tree.slots.clear(SlotId(first), count);
             }
-            let link = self.empty(nth(destination, index)?)?;
+            let link = Link(destinations.0 + index as u32);
             self.tree.insert_after(position, link, object);
             position = link;
         }
@@ -98,16 +99,15 @@ impl<S: Slots> Database<S> {
         if kind.is_kernel_object() && source.marks.contains(Marks::UNREACHABLE) {
             return Err(Error::Unreachable);
         }
-        let cleared = kind
-            .slots(base, bytes)
-            .map_or(0, |(_, slots)| slots * count);
-        if cleared > MAX_CLEARED_SLOTS {
-            return Err(Error::WrongCount);
-        }
-        // Their slots must lie where slots can be named: the first object's and the last's.
-        for base in [base, base + whole - bytes] {
-            if !self.can_reach_slots(&Capability::original(kind, base, bytes)) {
-                return Err(Error::Unreachable);
+        if let Some((_, slots)) = kind.slots(base, bytes) {
+            if slots * count > MAX_CLEARED_SLOTS {
+                return Err(Error::WrongCount);
+            }
+            // They must lie where slots can be named: the first object's and the last's.
+            for base in [base, base + whole - bytes] {
+                if !self.can_reach_slots(&Capability::original(kind, base, bytes)) {
+                    return Err(Error::Unreachable);
+                }
             }
         }
         let depth = if bytes == source.bytes {

@@ -124,6 +124,7 @@ impl<S: Slots> Tree<S> {
     }
 
     /// The first (`side` false) or last node of a subtree.
+    #[inline]
     fn outermost(&self, mut link: Link, side: bool) -> Link {
         loop {
             let child = self.node(link).children[usize::from(side)];
@@ -142,31 +143,31 @@ impl<S: Slots> Tree<S> {
         self.outermost(self.root, false)
     }
 
-    /// The neighbour before (`side` false) or after a node.
-    #[inline]
+    /// The neighbour before (`side` false) or after a node. Once for each side.
+    #[inline(always)]
     fn neighbour(&self, link: Link, side: bool) -> Link {
-        let child = self.node(link).children[usize::from(side)];
+        let node = self.node(link);
+        let child = node.children[usize::from(side)];
         if !child.is_none() {
             return self.outermost(child, !side);
         }
-        let mut at = link;
-        loop {
-            let parent = self.node(at).parent;
-            if parent.is_none() || self.node(parent).children[usize::from(!side)] == at {
-                return parent;
+        let (mut at, mut parent) = (link, node.parent);
+        while !parent.is_none() {
+            let node = self.node(parent);
+            if node.children[usize::from(!side)] == at {
+                break;
             }
-            at = parent;
+            (at, parent) = (parent, node.parent);
         }
+        parent
     }
 
     /// The node before.
-    #[inline]
     pub fn previous(&self, link: Link) -> Link {
         self.neighbour(link, false)
     }
 
     /// The node after; after none comes the first.
-    #[inline]
     pub fn next(&self, link: Link) -> Link {
         if link.is_none() {
             return self.first();
@@ -319,8 +320,11 @@ impl<S: Slots> Tree<S> {
             parent,
             rank,
             reach,
+            ref capability,
             ..
         } = *self.node(old);
+        // Where more is reached than what goes, or moves, it stays as it is.
+        let mut ended = capability.end();
         // `child` moves up into a gap below `from`; what is wrong now is wrong there.
         let (from, child, replacement);
         if lower.is_none() || higher.is_none() {
@@ -330,7 +334,9 @@ impl<S: Slots> Tree<S> {
         } else {
             // The next node takes the place of the one that goes.
             replacement = self.outermost(higher, false);
-            child = self.node(replacement).children[1];
+            let next = self.node(replacement);
+            child = next.children[1];
+            ended = ended.max(next.capability.end());
             if replacement == higher {
                 from = replacement;
             } else {
@@ -354,6 +360,9 @@ impl<S: Slots> Tree<S> {
         let mut at = from;
         let mut passed = replacement == child;
         while !at.is_none() {
+            if self.node(at).reach > ended {
+                break;
+            }
             passed |= at == replacement;
             let reach = self.subtree_reach(at);
             let node = self.node_mut(at);

@@ -257,6 +257,8 @@ core::arch::global_asm!(
     "jne 40f",
     "cmp byte ptr [rbx + {OWES_TURNS}], 0",
     "jne 40f",
+    "cmp qword ptr [rbx + {ALL}], 0", // somebody wrote its registers
+    "jne 40f",
     "cmp qword ptr [rip + {float_holder}], 0",
     "jne 40f",
     "mov byte ptr [r13 + {RECEIVER}], 0",

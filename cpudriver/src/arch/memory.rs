@@ -11,6 +11,9 @@ use loader::paging::TableMemory;
 pub struct PrivateRam {
     start: u64,
     end: u64,
+    /// How far from the start the last slot may lie: slots are looked at so often that one
+    /// comparison has to do.
+    last_slot: u64,
 }
 
 impl PrivateRam {
@@ -22,6 +25,7 @@ impl PrivateRam {
         Self {
             start: core.region,
             end: core.region + core.private_bytes,
+            last_slot: core.private_bytes - size_of::<Slot>() as u64,
         }
     }
 
@@ -73,20 +77,30 @@ impl TableMemory for PrivateRam {
     }
 }
 
+impl PrivateRam {
+    #[inline]
+    fn slot_pointer(&self, id: SlotId) -> *mut Slot {
+        let distance = id.0.wrapping_sub(self.start);
+        assert!(
+            distance <= self.last_slot,
+            "slots lie in private RAM: so does whatever has slots"
+        );
+        (DIRECT_MAP + id.0) as *mut Slot
+    }
+}
+
 impl Slots for PrivateRam {
+    #[inline]
     fn slot(&self, id: SlotId) -> &Slot {
-        let slot = self.pointer::<Slot>(id.0, size_of::<Slot>() as u64);
-        let slot = slot.expect("slots lie in private RAM: so does whatever has slots");
         // SAFETY: a slot of a container, aligned, written only through this database; it
         // was cleared when the container was made.
-        unsafe { &*slot }
+        unsafe { &*self.slot_pointer(id) }
     }
 
+    #[inline]
     fn slot_mut(&mut self, id: SlotId) -> &mut Slot {
-        let slot = self.pointer::<Slot>(id.0, size_of::<Slot>() as u64);
-        let slot = slot.expect("slots lie in private RAM: so does whatever has slots");
         // SAFETY: as above, and the database is borrowed for as long.
-        unsafe { &mut *slot }
+        unsafe { &mut *self.slot_pointer(id) }
     }
 
     fn clear(&mut self, first: SlotId, count: u64) {

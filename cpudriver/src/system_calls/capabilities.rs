@@ -99,8 +99,10 @@ fn is_unclean(capability: &Capability) -> bool {
 pub fn retype(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     let [source, destination, what, offset, bytes, root] = arguments;
     let slot = kernel.slot(source)?;
-    kernel.check_clean(slot)?;
     let source = kernel.identify(slot)?;
+    if is_unclean(&source) {
+        return Err(Error::Unclean.into());
+    }
     let first = kernel.slot_of(root, destination)?;
     let what = Retype {
         kind: Kind::from_code(what & 0xff).ok_or(Error::WrongKind)?,
@@ -114,7 +116,9 @@ pub fn retype(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     if last.is_none_or(|last| last >= 1 << INDEX_BITS) {
         return Err(Error::NoSuchSlot.into());
     }
-    kernel.slot_of(root, destination + what.count.max(1) - 1)?;
+    if what.count > 1 {
+        kernel.slot_of(root, destination + what.count - 1)?;
+    }
     let whole = bytes.saturating_mul(what.count);
     if what.kind.is_kernel_object() && what.kind != Kind::CNode && whole > CLEAN_BYTES {
         return Err(Error::WrongCount.into());
@@ -127,6 +131,11 @@ pub fn retype(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     }
     let caller = kernel.caller();
     let made = kernel.capabilities.retype(caller, slot, &what, first);
+    if made == Err(::capabilities::Error::Overlap) {
+        // It may be what is left of a container, which nobody else empties while somebody is
+        // always ready: who needs the memory does a piece of that, and may ask again.
+        kernel.clean();
+    }
     made.map_err(refusal)?;
 
     let base = source.base + offset;
@@ -141,6 +150,7 @@ pub fn retype(kernel: &mut Kernel, arguments: Arguments) -> Answer {
             return value(1);
         }
         kernel.processor.ram.zero(base, whole);
+        return value(0);
     }
     for index in 0..what.count {
         kernel.processor.prepare(what.kind, base + index * bytes);

@@ -35,7 +35,7 @@ const SHAPES: [(i64, i64); 18] = [
 
 /// Programs that test the system from within: cores, sockets, command, and the line that
 /// they end with when all is well.
-const PROGRAMS: [(i64, i64, &str, &str); 36] = [
+const PROGRAMS: [(i64, i64, &str, &str); 40] = [
     (1, 1, "isolation", "isolation: passed"),
     (3, 1, "isolation", "isolation: passed"),
     (13, 3, "isolation", "isolation: passed"),
@@ -59,11 +59,15 @@ const PROGRAMS: [(i64, i64, &str, &str); 36] = [
     (3, 1, "share-test", "share-test: passed"),
     (1, 1, "lrpc-test", "lrpc-test: passed"),
     (3, 1, "lrpc-test", "lrpc-test: passed"),
+    (8, 1, "lrpc-test", "lrpc-test: passed"),
     (1, 1, "fault-test", "fault-test: passed"),
     (3, 1, "fault-test", "fault-test: passed"),
     (2, 1, "debugger", "debugger: passed"),
     (1, 1, "timer-test", "timer-test: passed"),
     (3, 1, "timer-test", "timer-test: passed"),
+    (1, 1, "capability-test", "capability-test: passed"),
+    (2, 1, "capability-test", "capability-test: passed"),
+    (3, 1, "capability-test", "capability-test: passed"),
     (1, 1, "memory-test", "memory-test: passed"),
     (3, 1, "memory-test", "memory-test: passed"),
     (64, 1, "memory-test", "memory-test: passed"),

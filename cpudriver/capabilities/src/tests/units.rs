@@ -889,6 +889,49 @@ fn revoking_from_within() {
     check(&database);
 }
 
+/// Copies before and behind, copies of what was made, a container in between: one capability
+/// or slot a step, in order, and the source of all is left as it was.
+#[test]
+fn revoking_both_sides_one_by_one() {
+    for target in [RAM, slot(10), slot(11)] {
+        let mut database = boot();
+        for index in 10..12 {
+            database.copy(RAM, slot(index)).unwrap();
+        }
+        make(&mut database, RAM, what(Kind::Frame, 0, PAGE, 2), slot(20)).unwrap();
+        database.copy(slot(20), slot(22)).unwrap();
+        database.copy(slot(20), slot(23)).unwrap();
+        let cnode = what(Kind::CNode, 2 * PAGE, 8 * SLOT_BYTES, 1);
+        make(&mut database, RAM, cnode, slot(24)).unwrap();
+        let held = SlotId(RAM_BASE + 2 * PAGE + SLOT_BYTES);
+        database.copy(slot(21), held).unwrap();
+        make(
+            &mut database,
+            RAM,
+            what(Kind::Frame, 3 * PAGE, PAGE, 1),
+            slot(25),
+        )
+        .unwrap();
+
+        let whole = database.identify(target).unwrap();
+        let mut recorder = Recorder::default();
+        let mut steps = 0;
+        while database.revoke_step(Caller::User, target, 1, &mut recorder) == Ok(Progress::More) {
+            check(&database);
+            steps += 1;
+        }
+        check(&database);
+        // 2 copies, 6 that were made or copied below, one in the container, which is 7 slots.
+        assert!((9..=2 + 7 + 7).contains(&steps), "{steps}");
+        assert_eq!(database.identify(target), Ok(whole));
+        assert_eq!(database.count(), 5);
+        let objects = |event: &&Event| matches!(event, Event::Object(_));
+        assert_eq!(recorder.events.iter().filter(objects).count(), 4);
+        let gone = |event: &&Event| matches!(event, Event::Gone(..));
+        assert_eq!(recorder.events.iter().filter(gone).count(), 2 + 7);
+    }
+}
+
 #[test]
 fn the_monitor_inherits_what_other_cores_know() {
     let mut database = boot();
