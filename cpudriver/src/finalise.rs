@@ -27,6 +27,11 @@ pub struct Attachment {
     pub level: u32,
 }
 
+/// Level of a page table of this kind.
+pub fn table_level(kind: Kind) -> u32 {
+    kind as u32 - Kind::PageTable1 as u32 + 1
+}
+
 impl Attachment {
     /// How far apart the memory is that the entries lead to.
     pub fn step(&self, kind: Kind) -> u64 {
@@ -155,7 +160,7 @@ impl Finalise for Processor {
                 }
             }
             Kind::PageTable1 | Kind::PageTable2 | Kind::PageTable3 | Kind::PageTable4 => {
-                self.lives.change(object.base);
+                self.lives.change(object.base, table_level(object.kind));
                 if cpu::loaded_root() == object.base {
                     // SAFETY: the kernel's own page table, without a lower half.
                     unsafe { cpu::switch_address_space(self.kernel_root) };
@@ -223,9 +228,8 @@ impl Kernel {
         // It may hold none; and where it does, it is not the last one that matters to others.
         let _ = self.capabilities.delete(caller, slot, &mut self.processor);
         // Losing its address space stopped it, and it is about to get another.
-        if let (Some(stopped), Some(dispatcher)) = (was_stopped, self.processor.dispatcher(handle))
-        {
-            dispatcher.stopped = stopped;
+        if was_stopped == Some(false) {
+            self.processor.start(handle);
         }
     }
 }

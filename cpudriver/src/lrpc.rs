@@ -134,16 +134,15 @@ impl Processor {
         let caller = self.dispatcher(client).ok_or(Error::NoCaller)?;
         caller.server = Link::NOBODY;
         caller.state = State::Runnable;
-        if caller.in_fault {
-            caller.in_fault = false;
-            if words[0] != RESUME {
-                self.end(client, State::Faulted);
-                return Ok(());
-            }
-        } else {
+        let is_fault = core::mem::take(&mut caller.in_fault);
+        if !is_fault {
             caller.answer(0, with(0, words));
         }
-        self.rouse(client, Wake::Call);
+        if is_fault && words[0] != RESUME {
+            self.end(client, State::Faulted);
+        } else {
+            self.rouse(client, Wake::Call);
+        }
         // The server ran on its client's time; from now on it runs on its own.
         let server = self.current();
         server

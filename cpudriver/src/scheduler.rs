@@ -34,6 +34,9 @@ enum Slice {
 }
 
 const FRESH: Slice = Slice::Left(TIME_SLICE_NS);
+/// Whoever is new stands behind its equals, where it gets its first slice: else those that make
+/// each other anew would always go first.
+const NEW: Slice = Slice::Left(0);
 
 /// Stands for no handle in a queue.
 const NONE: u8 = u8::MAX;
@@ -63,7 +66,7 @@ struct Node {
 }
 
 const UNKNOWN: Node = Node {
-    slice: FRESH,
+    slice: NEW,
     priority: NONE,
     before: NONE,
     after: NONE,
@@ -114,7 +117,7 @@ impl<const N: usize> Scheduler<N> {
         if self.running() == Some(handle) {
             self.running = None;
         }
-        self.nodes[handle % N].slice = FRESH; // of whoever has the handle next
+        self.nodes[handle % N].slice = NEW; // for whoever has the handle next
     }
 
     /// The one that blocked is ready again. It must be neither ready nor running.

@@ -210,7 +210,8 @@ fn log_text(kernel: &mut Kernel, arguments: Arguments) -> Answer {
             _ => cut_character(&dispatcher.line),
         };
         let end = dispatcher.line.len() - tail;
-        log!("{}: {}", dispatcher.name(), Line(&dispatcher.line[..end]));
+        let name = Line(dispatcher.name().as_bytes());
+        log!("{name}: {}", Line(&dispatcher.line[..end]));
         ended = true;
         dispatcher.line.drain(..end);
         if byte != b'\n' {

@@ -1,7 +1,7 @@
 //! The runtime that every user program links, the monitor included: start-up, heap,
 //! printing, time, channels, and what the monitor does for a program.
 //!
-//! ```no_run
+//! ```ignore (for the guest's target)
 //! #![no_std]
 //! #![no_main]
 //! rt::entry!(main);

@@ -63,10 +63,11 @@ pub const fn kernel_stack_top(index: u64) -> u64 {
 /// Lowest address a user mapping may have: page zero and its surroundings stay empty so
 /// that null pointers fault.
 pub const USER_MIN: u64 = 0x1_0000;
-/// First address beyond user space. The last page of the lower half stays empty: a
+/// First address beyond user space. The last page of the lower half must stay empty: a
 /// `syscall` at its very end would return to an address that is not canonical, on which
-/// `sysret` faults in ring 0.
-pub const USER_END: u64 = 0x0000_7fff_ffff_f000;
+/// `sysret` faults in ring 0. So the whole last entry of the root stays empty: a page table
+/// may have got its last entry where it was entered before.
+pub const USER_END: u64 = 0x0000_7f80_0000_0000;
 /// Link address of programs.
 pub const USER_IMAGE: u64 = 0x40_0000;
 /// Start of the heap.

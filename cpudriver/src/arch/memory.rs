@@ -119,8 +119,12 @@ pub struct TableLives {
     lives: *mut u32,
 }
 
-/// What of the word is the life.
+/// What of the word is the life: in the lowest bits the level of the table, above it a number.
+/// The number comes round again, the sooner the more somebody wants it to; the level keeps that
+/// from doing harm: an entry is never taken for one of a table of another level.
 const LIFE: u32 = (1 << 22) - 1;
+/// Bits of the level in it.
+const LEVEL_BITS: u32 = 2;
 /// The table is entered in another one.
 const ENTERED: u32 = 1 << 31;
 
@@ -160,9 +164,11 @@ impl TableLives {
         self.word(table) & LIFE
     }
 
-    /// A page became a page table, or ceased to be one.
-    pub fn change(&mut self, table: u64) {
-        self.set(table, self.word(table).wrapping_add(1) & LIFE);
+    /// A page became a page table of this level, or ceased to be one.
+    pub fn change(&mut self, table: u64, level: u32) {
+        let number = (self.word(table) & LIFE) >> LEVEL_BITS;
+        let level = level & ((1 << LEVEL_BITS) - 1);
+        self.set(table, ((number + 1) << LEVEL_BITS | level) & LIFE);
     }
 
     /// Whether a table is entered in another one.

@@ -2,7 +2,7 @@
 
 use super::{Answer, Arguments, DONE, machine, refusal, value};
 use crate::dispatcher::own_slots;
-use crate::finalise::UNCLEAN;
+use crate::finalise::{UNCLEAN, table_level};
 use crate::kernel::{Kernel, STEP};
 use crate::lrpc::Outcome;
 use crate::processor::{MONITOR, Processor};
@@ -164,7 +164,7 @@ impl Processor {
         match kind {
             Kind::PageTable1 | Kind::PageTable2 | Kind::PageTable3 | Kind::PageTable4 => {
                 self.ram.zero(base, PAGE);
-                self.lives.change(base);
+                self.lives.change(base, table_level(kind));
             }
             Kind::Endpoint => self.ram.zero(base, abi::capability::ENDPOINT_BYTES),
             Kind::Dispatcher => {

@@ -381,8 +381,27 @@ impl Body {
         self.ram.len()
     }
 
-    /// Maps a frame into it, later than at its start.
+    /// Maps a frame into it, later than at its start: all of it, or nothing is left of the attempt.
     pub fn lend(
+        &mut self,
+        store: &mut Store,
+        address: u64,
+        frame: &SharedRam,
+    ) -> Result<(), Error> {
+        let (held, blocks) = (self.held.len(), self.blocks.len());
+        let lent = self.lend_pieces(store, address, frame);
+        if lent.is_err() {
+            for slot in self.held.drain(held..) {
+                store.discard(slot);
+            }
+            for block in self.blocks.drain(blocks..) {
+                store.release(block);
+            }
+        }
+        lent
+    }
+
+    fn lend_pieces(
         &mut self,
         store: &mut Store,
         address: u64,
