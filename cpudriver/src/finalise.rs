@@ -65,11 +65,14 @@ impl Processor {
         (self.lives.of(entries.table) == detail >> 10).then_some(Attachment { entries, level })
     }
 
-    /// Physical address that the first entry leads to, if it is one of the capability's own.
+    /// Physical address that the first entry leads to, if what all of them would lead to from there
+    /// is the capability's own. (What it remembers may be of an earlier life with the same number.)
     pub fn mapped_from(&self, capability: &Capability, at: &Attachment) -> Option<u64> {
         let entry = self.ram.read(at.entries.table, at.entries.index);
-        let physical = entry & ADDRESS & !(at.step(capability.kind) - 1);
-        let inside = capability.base <= physical && physical < capability.end();
+        let step = at.step(capability.kind);
+        let physical = entry & ADDRESS & !(step - 1);
+        let end = physical + at.entries.count * step;
+        let inside = capability.base <= physical && end <= capability.end();
         (entry & PRESENT != 0 && inside).then_some(physical)
     }
 

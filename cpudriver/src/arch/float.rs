@@ -2,7 +2,8 @@
 //!
 //! A dispatcher starts without: its first such instruction traps, and from then on the
 //! registers are saved when it loses the core and loaded when it gets it back. They are
-//! never left behind for another to look at, not even speculatively.
+//! never left behind for another to use. (Processors that let a program look at
+//! registers speculatively which it may not use, CVE-2018-3665, would need them cleared, too.)
 //!
 //! What there is to save comes from CPUID: XSAVE with x87, SSE, AVX and AVX-512 as far as
 //! the processor has them, else FXSAVE.

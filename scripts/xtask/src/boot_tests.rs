@@ -35,7 +35,7 @@ const SHAPES: [(i64, i64); 18] = [
 
 /// Programs that test the system from within: cores, sockets, command, and the line that
 /// they end with when all is well.
-const PROGRAMS: [(i64, i64, &str, &str); 40] = [
+const PROGRAMS: [(i64, i64, &str, &str); 44] = [
     (1, 1, "isolation", "isolation: passed"),
     (3, 1, "isolation", "isolation: passed"),
     (13, 3, "isolation", "isolation: passed"),
@@ -68,6 +68,10 @@ const PROGRAMS: [(i64, i64, &str, &str); 40] = [
     (1, 1, "capability-test", "capability-test: passed"),
     (2, 1, "capability-test", "capability-test: passed"),
     (3, 1, "capability-test", "capability-test: passed"),
+    (1, 1, "attack-test", "attack-test: passed"),
+    (3, 1, "attack-test", "attack-test: passed"),
+    (1, 1, "attack-test --only life", "attack-test: passed"),
+    (1, 1, "attack-test --only neighbour", "attack-test: passed"),
     (1, 1, "memory-test", "memory-test: passed"),
     (3, 1, "memory-test", "memory-test: passed"),
     (64, 1, "memory-test", "memory-test: passed"),
