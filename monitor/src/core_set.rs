@@ -1,84 +1,232 @@
-//! A set of cores.
+//! A set of cores, as ranges of their numbers: nearly all sets are all cores but a few, and take
+//! no more room for thousands of cores than for two.
 
 use abi::limits::MAX_CORES;
+use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
-/// Words of a set: it fits into one message.
+/// Words of a set in a message: enough for every core of a real machine.
 pub const WORDS: usize = MAX_CORES / 64;
 
 /// A set of cores.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub struct CoreSet([u64; WORDS]);
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct CoreSet {
+    /// Not empty, ascending, and with gaps between them.
+    ranges: Vec<Range<usize>>,
+}
 
 impl CoreSet {
-    /// The set of these words: core `c` is bit `c % 64` of word `c / 64`.
-    pub const fn from_words(words: [u64; WORDS]) -> Self {
-        Self(words)
-    }
-
-    /// Its words.
-    pub const fn words(&self) -> [u64; WORDS] {
-        self.0
-    }
-
-    /// Adds a core; numbers beyond the limit are left out.
-    pub fn insert(&mut self, core: usize) {
-        if let Some(word) = self.0.get_mut(core / 64) {
-            *word |= 1 << (core % 64);
+    /// The cores from 0 to below `cores`.
+    pub fn first(cores: usize) -> Self {
+        let ranges = core::iter::once(0..cores);
+        Self {
+            ranges: ranges.filter(|range| !range.is_empty()).collect(),
         }
+    }
+
+    /// The set of these words: core `c` is bit `c % 64` of word `c / 64`.
+    pub fn from_words(words: [u64; WORDS]) -> Self {
+        let is_in = |core: &usize| words[core / 64] >> (core % 64) & 1 != 0;
+        (0..MAX_CORES).filter(is_in).collect()
+    }
+
+    /// Its words; cores beyond the limit of a message are left out.
+    pub fn words(&self) -> [u64; WORDS] {
+        let mut words = [0; WORDS];
+        for core in self.iter().take_while(|core| *core < MAX_CORES) {
+            words[core / 64] |= 1 << (core % 64);
+        }
+        words
+    }
+
+    /// The first range that ends at `core` or behind it.
+    fn position(&self, core: usize) -> usize {
+        self.ranges.partition_point(|range| range.end < core)
+    }
+
+    /// Adds a core.
+    pub fn insert(&mut self, core: usize) {
+        let at = self.position(core);
+        let touched = self.ranges[at..].partition_point(|range| range.start <= core + 1);
+        let mut range = core..core + 1;
+        if touched > 0 {
+            range.start = range.start.min(self.ranges[at].start);
+            range.end = range.end.max(self.ranges[at + touched - 1].end);
+        }
+        self.ranges.splice(at..at + touched, [range]);
+    }
+
+    /// Takes a core out; whether it was in it.
+    pub fn remove(&mut self, core: usize) -> bool {
+        let at = self.ranges.partition_point(|range| range.end <= core);
+        let Some(range) = self.ranges.get(at).filter(|range| range.contains(&core)) else {
+            return false;
+        };
+        let parts = [range.start..core, core + 1..range.end];
+        let parts = parts.into_iter().filter(|part| !part.is_empty());
+        self.ranges.splice(at..=at, parts);
+        true
     }
 
     /// Whether a core is in it.
     pub fn contains(&self, core: usize) -> bool {
-        self.0
-            .get(core / 64)
-            .is_some_and(|word| word >> (core % 64) & 1 != 0)
+        let at = self.ranges.partition_point(|range| range.end <= core);
+        self.ranges
+            .get(at)
+            .is_some_and(|range| range.contains(&core))
     }
 
     /// Adds all of another set.
     pub fn extend(&mut self, other: &Self) {
-        for (word, more) in self.0.iter_mut().zip(other.0) {
-            *word |= more;
+        other.iter().for_each(|core| self.insert(core));
+    }
+
+    /// Takes all of another set out.
+    pub fn subtract(&mut self, other: &Self) {
+        for core in other.iter() {
+            self.remove(core);
         }
     }
 
     /// Whether all of another set are in it.
     pub fn contains_all(&self, other: &Self) -> bool {
-        self.0
-            .iter()
-            .zip(other.0)
-            .all(|(word, all)| word & all == all)
+        other.ranges.iter().all(|inner| {
+            let at = self
+                .ranges
+                .partition_point(|range| range.end <= inner.start);
+            let range = self.ranges.get(at);
+            range.is_some_and(|range| range.start <= inner.start && inner.end <= range.end)
+        })
     }
 
     /// How many cores are in it.
     pub fn len(&self) -> usize {
-        self.0.iter().map(|word| word.count_ones() as usize).sum()
+        self.ranges.iter().map(ExactSizeIterator::len).sum()
     }
 
     /// Whether no core is in it.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.ranges.is_empty()
+    }
+
+    /// Its lowest core.
+    pub fn lowest(&self) -> Option<usize> {
+        self.ranges.first().map(|range| range.start)
+    }
+
+    /// The core after this one, and after the highest the lowest.
+    pub fn next_after(&self, core: usize) -> Option<usize> {
+        let at = self.ranges.partition_point(|range| range.end <= core + 1);
+        match self.ranges.get(at) {
+            Some(range) => Some(range.start.max(core + 1)),
+            None => self.lowest(),
+        }
+    }
+
+    /// The core before this one, and before the lowest the highest.
+    pub fn next_before(&self, core: usize) -> Option<usize> {
+        let before = self.ranges.partition_point(|range| range.start < core);
+        match before.checked_sub(1).and_then(|at| self.ranges.get(at)) {
+            Some(range) => Some((range.end - 1).min(core - 1)),
+            None => self.ranges.last().map(|range| range.end - 1),
+        }
+    }
+
+    /// Its core at a place in ascending order.
+    pub fn nth(&self, mut place: usize) -> Option<usize> {
+        for range in &self.ranges {
+            if place < range.len() {
+                return Some(range.start + place);
+            }
+            place -= range.len();
+        }
+        None
+    }
+
+    /// The place of a core in ascending order.
+    pub fn place(&self, core: usize) -> Option<usize> {
+        let mut before = 0;
+        for range in &self.ranges {
+            if range.contains(&core) {
+                return Some(before + core - range.start);
+            }
+            before += range.len();
+        }
+        None
     }
 
     /// Its cores in ascending order.
-    pub fn iter(&self) -> impl Iterator<Item = usize> + use<> {
-        let set = *self;
-        (0..MAX_CORES).filter(move |core| set.contains(*core))
+    pub fn iter(&self) -> impl Iterator<Item = usize> + use<'_> {
+        self.ranges.iter().cloned().flatten()
     }
 }
 
 impl FromIterator<usize> for CoreSet {
     fn from_iter<I: IntoIterator<Item = usize>>(cores: I) -> Self {
         let mut set = Self::default();
-        for core in cores {
-            set.insert(core);
-        }
+        cores.into_iter().for_each(|core| set.insert(core));
         set
     }
 }
 
 impl fmt::Debug for CoreSet {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_set().entries(self.iter()).finish()
+        formatter.debug_set().entries(&self.ranges).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Random insertions and removals, beside a set of the library.
+    #[test]
+    fn does_what_a_set_does() {
+        let mut seed = 1u64;
+        let mut random = |below: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % below
+        };
+        let (mut set, mut model) = (CoreSet::default(), BTreeSet::new());
+        let mut other = CoreSet::default();
+        for step in 0..20_000 {
+            let core = random(40) as usize;
+            if random(2) == 0 {
+                set.insert(core);
+                model.insert(core);
+            } else {
+                assert_eq!(set.remove(core), model.remove(&core));
+            }
+            if step % 7 == 0 {
+                other.insert(random(40) as usize);
+            }
+            if step % 97 == 0 {
+                other = CoreSet::default();
+            }
+            assert!(set.iter().eq(model.iter().copied()), "{set:?}");
+            assert!(set.ranges.iter().all(|range| !range.is_empty()));
+            assert!(set.ranges.windows(2).all(|two| two[0].end < two[1].start));
+            assert_eq!(set.len(), model.len());
+            assert_eq!(set.lowest(), model.first().copied());
+            let next = model.range(core + 1..).next().or(model.first());
+            assert_eq!(set.next_after(core), next.copied());
+            let before = model.range(..core).next_back().or(model.last());
+            assert_eq!(set.next_before(core), before.copied());
+            assert_eq!(set.contains(core), model.contains(&core));
+            assert_eq!(
+                set.place(core).and_then(|place| set.nth(place)),
+                model.get(&core).copied()
+            );
+            assert_eq!(
+                set.contains_all(&other),
+                other.iter().all(|core| model.contains(&core))
+            );
+            assert_eq!(CoreSet::from_words(set.words()), set);
+        }
+        assert_eq!(CoreSet::first(3).iter().collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(CoreSet::first(0).is_empty());
     }
 }

@@ -407,7 +407,7 @@ impl Monitor {
     /// What all domains of this core find in their startup pages.
     fn fill_startup(&self, start: &mut Startup, name: &str) {
         let own = rt::startup();
-        let view = self.membership.view();
+        let view = self.view();
         start.magic = startup::MAGIC;
         start.accelerator = own.accelerator;
         start.core = own.core;

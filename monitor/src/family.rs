@@ -12,7 +12,7 @@ use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
 use alloc::vec::Vec;
 use rt::authority::{SharedRam, Store};
-use rt::interface::Error;
+use rt::interface::{Error, LOST_STATUS};
 use urpc::Message;
 
 /// Most children of one domain, and of all domains of a core together, that nobody has
@@ -253,6 +253,25 @@ impl Monitor {
         if let Some(waiter) = entry.waiter {
             self.family.children.remove(&child);
             self.answer(waiter, value(u64::from(status as u32)).map(Some));
+        }
+    }
+
+    /// A core was lost, and all domains on it with it.
+    pub fn children_lost_with(&mut self, core: usize) {
+        let children = self.family.children.iter();
+        let lost = children.filter(|(child, _)| (*child >> 32) as usize == core);
+        let lost = lost.filter(|(_, entry)| entry.status.is_none());
+        let mut lost: Vec<u64> = lost.map(|(child, _)| *child).collect();
+        for frame in self.family.frames.values() {
+            lost.extend(
+                frame
+                    .users
+                    .iter()
+                    .filter(|user| (*user >> 32) as usize == core),
+            );
+        }
+        for child in lost {
+            self.child_exited(child, LOST_STATUS);
         }
     }
 

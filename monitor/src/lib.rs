@@ -5,15 +5,21 @@
 //! | module         | what it is                                                       |
 //! |----------------|------------------------------------------------------------------|
 //! | [`core_set`]   | a set of cores                                                   |
+//! | [`awake`]      | the time by which a core waits for others                        |
 //! | [`boot_tree`]  | who starts whom                                                  |
-//! | [`membership`] | which cores are up, the same on all of them                      |
+//! | [`formation`]  | how the first view comes about                                   |
+//! | [`membership`] | which cores are up from then on, the same on all of them         |
+//! | [`view`]       | views, and the epochs that tell them apart                       |
 //! | [`lines`]      | text that arrives in pieces from many, put together line by line |
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+pub mod awake;
 pub mod boot_tree;
 pub mod core_set;
+pub mod formation;
 pub mod lines;
 pub mod membership;
+pub mod view;

@@ -41,8 +41,11 @@ use devices::Devices;
 use domains::{Domains, Spawn, Text};
 use family::Family;
 use mesh::Mesh;
+use protocols::awake::Awake;
 use protocols::core_set::CoreSet;
-use protocols::membership::{Action, Membership, Message, Progress};
+use protocols::formation::{self, Formation, Progress};
+use protocols::membership::{self, Membership};
+use protocols::view::View;
 use requests::Requests;
 use rt::authority::{self, KernelLog, Store};
 use rt::{clock, system_call};
@@ -60,6 +63,11 @@ const POLLS: u32 = 2;
 const HEAP_SHARE: u64 = 8;
 const MAX_HEAP_PAGES: u64 = 1024;
 
+/// How long a core may be silent until others ask whether it is alive, and how much longer for each
+/// core of the machine: an emulator runs all of them by turns.
+const PATIENCE_NS: u64 = 1_000_000_000;
+const PATIENCE_PER_CORE_NS: u64 = 100_000_000;
+
 /// How long core 0 waits for the last lines of other cores before it powers off.
 const FLUSH_LIMIT_NS: u64 = 2_000_000_000;
 
@@ -70,7 +78,12 @@ pub struct Monitor {
     mesh: Mesh,
     console: Console,
     kernel_log: KernelLog,
+    formation: Formation,
+    /// Its time is that of `awake`.
     membership: Membership,
+    awake: Awake,
+    /// Those of the view that held last.
+    cores: CoreSet,
     domains: Domains,
     requests: Requests,
     family: Family,
@@ -102,13 +115,18 @@ fn main() -> i32 {
             "a monitor cannot take over what is its: {error:?}"
         )),
     };
+    let cores = authority::machine().cores().len();
+    let patience_ns = PATIENCE_NS + cores as u64 * PATIENCE_PER_CORE_NS;
     let mut monitor = Monitor {
         own,
         store,
         mesh: Mesh::new(own),
         console: Console::new(own),
         kernel_log: KernelLog::new(),
-        membership: Membership::new(own, authority::machine().cores().len()),
+        cores: CoreSet::default(),
+        formation: Formation::new(own, cores),
+        membership: Membership::new(own, patience_ns),
+        awake: Awake::new(patience_ns / 4 * 3, started_ns),
         domains: Domains::default(),
         requests: Requests::default(),
         family: Family::default(),
@@ -120,7 +138,7 @@ fn main() -> i32 {
     authority::running(0);
     if own == 0 {
         // What a core has to say before it has joined must find somebody who listens.
-        for core in 1..authority::machine().cores().len() {
+        for core in 1..cores {
             monitor.mesh.connect(&mut monitor.store, core);
         }
         monitor.introduce_machine();
@@ -128,8 +146,8 @@ fn main() -> i32 {
     } else {
         monitor.mesh.connect(&mut monitor.store, 0);
     }
-    let actions = monitor.membership.start(clock::now_ns());
-    monitor.carry_out(actions);
+    let actions = monitor.formation.start(clock::now_ns());
+    monitor.form(actions);
     monitor.serve()
 }
 
@@ -141,9 +159,7 @@ impl Monitor {
             let mut busy = self.read_kernel_log();
             busy |= self.receive_from_monitors();
             busy |= self.serve_domains();
-            let actions = self.membership.on_tick(clock::now_ns());
-            busy |= !actions.is_empty();
-            self.carry_out(actions);
+            busy |= self.tick();
             busy |= self.mesh.flush();
             busy |= self.console.write();
             self.power_off_if_done();
@@ -180,7 +196,8 @@ impl Monitor {
     fn deadline_ns(&self) -> Option<u64> {
         let shutdown = self.shutdown.as_ref().map(|shutdown| shutdown.deadline_ns);
         [
-            self.membership.deadline_ns(),
+            self.formation.deadline_ns(),
+            self.membership.deadline_ns().map(|at| self.awake.real(at)),
             self.console.deadline_ns(),
             shutdown,
         ]
@@ -233,17 +250,19 @@ impl Monitor {
     }
 
     fn on_message(&mut self, from: usize, message: &urpc::Message) {
-        if let Some(membership) = Message::decode(message.kind(), &message.payload) {
-            let actions = self
-                .membership
-                .on_message(from, &membership, clock::now_ns());
+        let (kind, words) = (message.kind(), &message.payload);
+        if let Some(message) = membership::Message::decode(kind, words) {
+            let now_ns = self.awake.at(clock::now_ns());
+            let actions = self.membership.on_message(from, &message, now_ns);
             self.carry_out(actions);
+        } else if let Some(message) = formation::Message::decode(kind, words) {
+            let actions = self.formation.on_message(from, &message, clock::now_ns());
+            self.form(actions);
         } else if message.kind() == mesh::FLUSH {
             self.flush_for_power_off(from);
         } else if message.kind() == mesh::FLUSHED {
             if let Some(shutdown) = &mut self.shutdown {
-                let left = shutdown.waiting.iter().filter(|core| *core != from);
-                shutdown.waiting = left.collect();
+                shutdown.waiting.remove(from);
             }
         } else if !self.console.on_message(from, message) && !self.on_request_message(from, message)
         {
@@ -254,8 +273,29 @@ impl Monitor {
         }
     }
 
-    /// Does what the membership protocol decided.
-    fn carry_out(&mut self, actions: Vec<Action>) {
+    /// The view that holds: the first one, or what became of it.
+    fn view(&self) -> &View {
+        let later = self.membership.view();
+        if later.cores.is_empty() {
+            return self.formation.view();
+        }
+        later
+    }
+
+    /// Time has passed; whether anything came of it.
+    fn tick(&mut self) -> bool {
+        let now_ns = clock::now_ns();
+        let formed = self.formation.on_tick(now_ns);
+        let changed = self.membership.on_tick(self.awake.at(now_ns));
+        let busy = !(formed.is_empty() && changed.is_empty());
+        self.form(formed);
+        self.carry_out(changed);
+        busy
+    }
+
+    /// Does what forming the first view takes.
+    fn form(&mut self, actions: Vec<formation::Action>) {
+        use formation::Action;
         for action in actions {
             match action {
                 Action::Boot(core) => self.boot(core),
@@ -276,14 +316,15 @@ impl Monitor {
                     let _ = authority::reset_core(core);
                 }
                 Action::Installed(view) => {
-                    authority::running(view.epoch);
                     if self.own == 0 {
                         let (up, all) = (view.cores.len(), authority::machine().cores().len());
                         self.log_phase(&format!("{up} of {all} cores up"));
                     }
+                    let actions = self.membership.begin(view, self.awake.at(clock::now_ns()));
+                    self.carry_out(actions);
                 }
                 Action::AllConnected => {
-                    let up = self.membership.view().cores.len();
+                    let up = self.view().cores.len();
                     self.log_phase(&format!("{up} monitors connected, each with each"));
                     self.start_program();
                 }
@@ -291,13 +332,61 @@ impl Monitor {
         }
     }
 
+    /// Does what the membership protocol decided.
+    fn carry_out(&mut self, actions: Vec<membership::Action>) {
+        use membership::Action;
+        for action in actions {
+            match action {
+                Action::Send(to, message) => {
+                    let (kind, words) = message.encode();
+                    self.mesh
+                        .send(&mut self.store, to, &urpc::Message::new(kind, words));
+                }
+                Action::Fence(core) => {
+                    self.log(&format!("core {core} does not answer: it is stopped"));
+                    if let Err(error) = authority::reset_core(core) {
+                        self.log(&format!("core {core} cannot be stopped: {error:?}"));
+                    }
+                }
+                Action::Installed(view) => self.installed(view),
+                Action::Out(view) => {
+                    // Only who asked for it is left out while it runs.
+                    self.log(&format!("out of the view of epoch {:?}", view.epoch));
+                }
+            }
+        }
+    }
+
+    /// Another view holds: whatever cores that were lost owe, they do not give any more.
+    fn installed(&mut self, view: View) {
+        authority::running(u64::from(view.epoch.round));
+        let mut lost = self.cores.clone();
+        lost.subtract(&view.cores);
+        for core in lost.iter() {
+            self.mesh.disconnect(core);
+            self.forget_requests_to(core);
+            self.children_lost_with(core);
+            if let Some(shutdown) = &mut self.shutdown {
+                shutdown.waiting.remove(core);
+            }
+        }
+        if view.coordinator() == Some(self.own) && !lost.is_empty() {
+            let (up, epoch) = (view.cores.len(), view.epoch);
+            let lost: Vec<usize> = lost.iter().collect();
+            self.log_phase(&format!(
+                "view {epoch:?}: {up} cores go on without {lost:?}"
+            ));
+        }
+        self.cores = view.cores;
+    }
+
     fn boot(&mut self, core: usize) {
         // Its first message must find somebody who listens.
         self.mesh.connect(&mut self.store, core);
         if let Err(error) = boot::boot(&mut self.store, core) {
             self.log(&format!("core {core} cannot be started: {error}"));
-            let actions = self.membership.boot_failed(core);
-            self.carry_out(actions);
+            let actions = self.formation.boot_failed(core);
+            self.form(actions);
         }
     }
 
@@ -376,7 +465,6 @@ impl Monitor {
     /// Asks all cores for their last lines before the power goes.
     fn begin_power_off(&mut self, status: i32) {
         let others: CoreSet = self
-            .membership
             .view()
             .cores
             .iter()
@@ -411,7 +499,7 @@ impl Monitor {
         let Some(shutdown) = &self.shutdown else {
             return;
         };
-        let (status, waiting) = (shutdown.status, shutdown.waiting);
+        let (status, waiting) = (shutdown.status, shutdown.waiting.clone());
         if !waiting.is_empty() {
             if clock::now_ns() < shutdown.deadline_ns {
                 return;

@@ -1,491 +1,603 @@
-//! Which cores are up, the same on all of them.
+//! Which cores are up, after the first view: who comes, who goes, and who is taken for dead.
+//!
+//! Every core tells the one before it, round the ring of the view, that it is alive. Whoever hears
+//! nothing of the core after it for `patience` reports it to the *coordinator*, the lowest core that
+//! it does not suspect, and that one asks the suspect itself:
 //!
 //! ```text
-//!  parent                     child                      any two cores
-//!    │ boot: memory, SIPI ──────►│
-//!    │◄────────────── Started ───│                        its monitor runs
-//!    │                           │ … brings up its own children …
-//!    │◄─────────── Joined {set} ─│                        all that came up below it
-//!    │
-//!  core 0, when all below it have joined or are given up, decides on the view:
-//!    │ View {epoch, set} ───────►│ … handed on down the tree …
-//!    │                           │◄── Hello {epoch} ───►│ everybody with everybody
-//!    │◄──────── Connected {set} ─│                        all below heard from all
+//!  watcher              coordinator             suspect               others
+//!    │ Suspect {core} ──────►│ Probe ──────────────►│
+//!    │                       │◄────────────── Alive │                     it was only slow
+//!    │◄───── Spared {core} ──│
+//!
+//!                            │ Probe ──────────────► (no answer)
+//!                            │ fences it: INIT
+//!    │◄─── Gather {ballot} ──│ Gather {ballot} ──────────────────────────►│  promise to follow no
+//!    │ Gathered {view} ─────►│◄────────────────────────── Gathered {view} │  lower ballot
+//!    │◄────────── View ──────│ View ─────────────────────────────────────►│
 //! ```
 //!
-//! A child that does not start in time is given up: the rest goes on without it and what it
-//! would have brought up. Membership does not change after boot yet.
+//! **Suspicion is made true.** A core that does not answer is *fenced* before the others agree to go
+//! on without it: an INIT stops it, whatever it was doing. So a core outside of the view does
+//! nothing any more, and its memory can be had again. A core that was suspected wrongly learns it
+//! from the probe if it is only slow, and else from being started anew: it comes back in a new
+//! epoch, with nothing of what it was. Whatever else a fenced core had sent carries an old epoch,
+//! and is refused.
+//!
+//! **Why survivors agree.** A view takes effect where its message arrives, and its coordinator can
+//! stop before it has arrived everywhere. The next coordinator fences that one, and asks all others
+//! for the view that they hold; where one is newer than its own, it begins again from there. So of
+//! all views that anybody alive holds, the newest is what the next one starts from. Two views never
+//! have one epoch, since its coordinator is part of the epoch and uses no round twice. Two
+//! coordinators that know nothing of each other cannot both go on: either has the other fenced before
+//! it asks anybody, and whoever gave a promise refuses views of lower ballots.
+//!
+//! Cores join and leave by the same way: whoever started one says so ([`Message::Join`]), and
+//! whoever leaves asks for it ([`Message::Leave`]); both are said again to a new coordinator.
 
-use crate::boot_tree;
-use crate::core_set::CoreSet;
+use crate::core_set::{CoreSet, WORDS};
+use crate::view::{Epoch, View};
 use alloc::vec::Vec;
 
-/// How long a child's monitor may take from the start-up interrupt on, in nanoseconds.
-pub const START_LIMIT_NS: u64 = 60_000_000_000;
-/// How long a child may take for what it brings up itself, in nanoseconds.
-pub const JOIN_LIMIT_NS: u64 = 120_000_000_000;
-
 /// Messages between two monitors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Message {
-    /// The sender's monitor runs.
-    Started,
-    /// These cores came up below the sender, itself included.
-    Joined(CoreSet),
+    /// The sender runs.
+    Alive,
+    /// The sender hears nothing of this core.
+    Suspect {
+        /// The core.
+        core: usize,
+    },
+    /// Somebody hears nothing of you: say that you are alive.
+    Probe,
+    /// The core that you suspect is alive.
+    Spared {
+        /// The core.
+        core: usize,
+    },
+    /// The sender leads the agreement on a view of this epoch.
+    Gather {
+        /// The epoch.
+        ballot: Epoch,
+    },
+    /// The sender follows no lower ballot any more, and holds this view.
+    Gathered {
+        /// The epoch that was asked about.
+        ballot: Epoch,
+        /// What the sender holds.
+        view: View,
+    },
     /// The view that holds from now on.
     View(View),
-    /// The sender holds the view of this epoch and can be reached.
-    Hello {
-        /// Epoch of the view.
-        epoch: u64,
+    /// This core runs and is not in the view yet.
+    Join {
+        /// The core.
+        core: usize,
     },
-    /// These cores, the sender and those below it, have heard from everybody.
-    Connected(CoreSet),
+    /// The sender wants to be left out.
+    Leave,
 }
 
 /// Kinds of the messages on the wire.
 mod kind {
-    pub const STARTED: u16 = 0x40;
-    pub const JOINED: u16 = 0x41;
-    pub const VIEW: u16 = 0x42;
-    pub const HELLO: u16 = 0x43;
-    pub const CONNECTED: u16 = 0x44;
+    pub const ALIVE: u16 = 0x50;
+    pub const SUSPECT: u16 = 0x51;
+    pub const PROBE: u16 = 0x52;
+    pub const SPARED: u16 = 0x53;
+    pub const GATHER: u16 = 0x54;
+    pub const GATHERED: u16 = 0x55;
+    pub const VIEW: u16 = 0x56;
+    pub const JOIN: u16 = 0x57;
+    pub const LEAVE: u16 = 0x58;
 }
 
 impl Message {
     /// As kind and words.
     pub fn encode(&self) -> (u16, [u64; 7]) {
-        let with = |first: u64, set: &CoreSet| {
-            let [a, b, c, d] = set.words();
-            [first, a, b, c, d, 0, 0]
+        let one = |word| [word, 0, 0, 0, 0, 0, 0];
+        let with = |first: u64, view: &View| {
+            let [a, b, c, d]: [u64; WORDS] = view.cores.words();
+            [first, view.epoch.word(), a, b, c, d, 0]
         };
         match self {
-            Self::Started => (kind::STARTED, [0; 7]),
-            Self::Joined(set) => (kind::JOINED, with(0, set)),
-            Self::View(view) => (kind::VIEW, with(view.epoch, &view.cores)),
-            Self::Hello { epoch } => (kind::HELLO, with(*epoch, &CoreSet::default())),
-            Self::Connected(set) => (kind::CONNECTED, with(0, set)),
+            Self::Alive => (kind::ALIVE, one(0)),
+            Self::Suspect { core } => (kind::SUSPECT, one(*core as u64)),
+            Self::Probe => (kind::PROBE, one(0)),
+            Self::Spared { core } => (kind::SPARED, one(*core as u64)),
+            Self::Gather { ballot } => (kind::GATHER, one(ballot.word())),
+            Self::Gathered { ballot, view } => (kind::GATHERED, with(ballot.word(), view)),
+            Self::View(view) => (kind::VIEW, with(0, view)),
+            Self::Join { core } => (kind::JOIN, one(*core as u64)),
+            Self::Leave => (kind::LEAVE, one(0)),
         }
     }
 
     /// From kind and words; `None` for messages that are not membership's.
     pub fn decode(kind: u16, words: &[u64; 7]) -> Option<Self> {
-        let [first, a, b, c, d, ..] = *words;
-        let set = CoreSet::from_words([a, b, c, d]);
+        let [first, second, a, b, c, d, _] = *words;
+        let core = first as usize;
+        let ballot = Epoch::from_word(first);
+        let view = || View {
+            epoch: Epoch::from_word(second),
+            cores: CoreSet::from_words([a, b, c, d]),
+        };
         Some(match kind {
-            kind::STARTED => Self::Started,
-            kind::JOINED => Self::Joined(set),
-            kind::VIEW => Self::View(View {
-                epoch: first,
-                cores: set,
-            }),
-            kind::HELLO => Self::Hello { epoch: first },
-            kind::CONNECTED => Self::Connected(set),
+            kind::ALIVE => Self::Alive,
+            kind::SUSPECT => Self::Suspect { core },
+            kind::PROBE => Self::Probe,
+            kind::SPARED => Self::Spared { core },
+            kind::GATHER => Self::Gather { ballot },
+            kind::GATHERED => Self::Gathered {
+                ballot,
+                view: view(),
+            },
+            kind::VIEW => Self::View(view()),
+            kind::JOIN => Self::Join { core },
+            kind::LEAVE => Self::Leave,
             _ => return None,
         })
     }
 }
 
-/// Which cores are up. Views of one epoch are equal everywhere.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct View {
-    /// Number of the view; 0 until there is one.
-    pub epoch: u64,
-    /// The cores.
-    pub cores: CoreSet,
-}
-
 /// What the monitor is to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Start a core.
-    Boot(usize),
     /// Send a message to a core.
     Send(usize, Message),
-    /// Report that a core did not come up, and how far it had come.
-    GiveUp(usize, Progress),
-    /// Report that the view was installed.
+    /// Stop a core for good, before anything else happens.
+    Fence(usize),
+    /// This view holds from now on.
     Installed(View),
-    /// Report that all cores have heard from all (core 0 only).
-    AllConnected,
+    /// This core is not in the view any more.
+    Out(View),
 }
 
-/// How far a child has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// Nothing was heard from it.
-    Booting,
-    /// Its monitor runs, and brings up others.
-    Started,
-    /// It and all below it are up.
-    Joined,
-    /// It was given up.
-    GivenUp,
-}
-
-#[derive(Debug)]
-struct Child {
+/// A suspect that the coordinator has asked whether it is alive.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Probe {
     core: usize,
-    progress: Progress,
+    deadline_ns: u64,
+}
+
+/// What the coordinator keeps of a change of views.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Change {
+    ballot: Epoch,
+    /// Who has not answered yet.
+    waiting: CoreSet,
     deadline_ns: u64,
 }
 
 /// One monitor's part.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Membership {
     own: usize,
-    parent: Option<usize>,
-    children: Vec<Child>,
-    /// Own core and all that joined below.
-    below: CoreSet,
-    joined: bool,
+    patience_ns: u64,
     view: View,
-    heard: CoreSet,
-    /// Cores below, own included, that have heard from everybody.
-    connected: CoreSet,
-    reported: bool,
+    /// No view of a lower epoch is followed.
+    promised: Epoch,
+    /// Cores of the view that are suspected, here or by who reported to us.
+    suspects: CoreSet,
+    /// Cores that were fenced from here, and are in the view still.
+    fenced: CoreSet,
+    /// Who is to be in the next view and is not in this one, as far as the coordinator knows.
+    joining: CoreSet,
+    /// Who is not to be in the next view.
+    leaving: CoreSet,
+    /// Cores that were started from here, and are not in the view yet.
+    sponsored: CoreSet,
+    leaves: bool,
+    probes: Vec<Probe>,
+    /// Suspects, and who told us of them.
+    reports: Vec<(usize, usize)>,
+    /// Whoever coordinates has been told of all suspects.
+    is_reported: bool,
+    change: Option<Change>,
+    /// When the core after us was last heard of.
+    heard_ns: u64,
+    /// When we are to say that we are alive.
+    due_ns: u64,
+    /// By when whoever coordinates must have acted on what we know.
+    result_ns: Option<u64>,
+    /// Who has our promise, and has not sent a view since.
+    follows: Option<usize>,
 }
 
 impl Membership {
-    /// The part of core `own` in a machine of `cores`.
-    pub fn new(own: usize, cores: usize) -> Self {
-        let children = boot_tree::children(own, cores);
+    /// The part of core `own`, which holds no view yet. Whoever is not heard of for `patience_ns` is
+    /// suspected.
+    pub fn new(own: usize, patience_ns: u64) -> Self {
         Self {
             own,
-            parent: boot_tree::parent(own, cores),
-            children: children
-                .into_iter()
-                .map(|range| Child {
-                    core: range.start,
-                    progress: Progress::Booting,
-                    deadline_ns: 0,
-                })
-                .collect(),
-            below: [own].into_iter().collect(),
-            joined: false,
+            patience_ns,
             view: View::default(),
-            heard: CoreSet::default(),
-            connected: CoreSet::default(),
-            reported: false,
+            promised: Epoch::default(),
+            suspects: CoreSet::default(),
+            fenced: CoreSet::default(),
+            joining: CoreSet::default(),
+            leaving: CoreSet::default(),
+            sponsored: CoreSet::default(),
+            leaves: false,
+            probes: Vec::new(),
+            reports: Vec::new(),
+            is_reported: false,
+            change: None,
+            heard_ns: 0,
+            due_ns: u64::MAX,
+            result_ns: None,
+            follows: None,
         }
     }
 
     /// The view that holds.
-    pub fn view(&self) -> View {
-        self.view
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Whether a change of views is under way: messages of this epoch are to be held back.
+    pub fn is_changing(&self) -> bool {
+        self.promised > self.view.epoch
     }
 
     /// When [`Self::on_tick`] is due, in nanoseconds.
     pub fn deadline_ns(&self) -> Option<u64> {
-        let waiting =
-            |child: &&Child| matches!(child.progress, Progress::Booting | Progress::Started);
-        self.children
-            .iter()
-            .filter(waiting)
-            .map(|child| child.deadline_ns)
+        if self.view.cores.len() < 2 && self.change.is_none() {
+            return None;
+        }
+        let probes = self.probes.iter().map(|probe| probe.deadline_ns);
+        let change = self.change.as_ref().map(|change| change.deadline_ns);
+        let watched = self.watched().map(|_| self.heard_ns + self.patience_ns);
+        probes
+            .chain(change)
+            .chain(watched)
+            .chain(self.result_ns)
+            .chain([self.due_ns])
             .min()
     }
 
-    /// The monitor runs.
-    pub fn start(&mut self, now_ns: u64) -> Vec<Action> {
-        let mut actions: Vec<Action> = self
-            .parent
-            .map(|parent| Action::Send(parent, Message::Started))
-            .into_iter()
-            .collect();
-        for child in &mut self.children {
-            child.deadline_ns = now_ns + START_LIMIT_NS;
-            actions.push(Action::Boot(child.core));
-        }
-        self.join_if_complete(&mut actions);
+    /// The core that we watch, unless we have given it up already.
+    fn watched(&self) -> Option<usize> {
+        let next = self.view.cores.next_after(self.own)?;
+        (next != self.own && !self.suspects.contains(next) && !self.fenced.contains(next))
+            .then_some(next)
+    }
+
+    /// Whoever is to coordinate, for all we know.
+    fn coordinator(&self) -> usize {
+        let stands = |core: &usize| !self.suspects.contains(*core) && !self.fenced.contains(*core);
+        let lowest = self.view.cores.iter().find(stands);
+        lowest.unwrap_or(self.own)
+    }
+
+    /// The first view came about in another way: see [`crate::formation`].
+    pub fn begin(&mut self, view: View, now_ns: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.promised = self.promised.max(view.epoch);
+        self.install(view, now_ns, &mut actions);
         actions
     }
 
-    /// The time is `now_ns`.
+    /// A core that we started runs: it is to join. It must not be in the view.
+    pub fn sponsor(&mut self, core: usize, now_ns: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if !self.view.cores.contains(core) {
+            self.sponsored.insert(core);
+            self.ask(now_ns, &mut actions);
+        }
+        actions
+    }
+
+    /// This core is to leave.
+    pub fn leave(&mut self, now_ns: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.leaves = true;
+        self.ask(now_ns, &mut actions);
+        actions
+    }
+
+    /// The time is `now_ns`, and all messages that had come by then were handed over.
     pub fn on_tick(&mut self, now_ns: u64) -> Vec<Action> {
         let mut actions = Vec::new();
-        for child in &mut self.children {
-            let waiting = matches!(child.progress, Progress::Booting | Progress::Started);
-            if waiting && child.deadline_ns <= now_ns {
-                actions.push(Action::GiveUp(child.core, child.progress));
-                child.progress = Progress::GivenUp;
+        if self.due_ns <= now_ns {
+            self.due_ns = now_ns.saturating_add(self.patience_ns / 2);
+            if let Some(watcher) = self.view.cores.next_before(self.own)
+                && watcher != self.own
+            {
+                actions.push(Action::Send(watcher, Message::Alive));
             }
         }
-        if !actions.is_empty() {
-            self.join_if_complete(&mut actions);
-        }
-        actions
-    }
-
-    /// A core could not even be booted.
-    pub fn boot_failed(&mut self, core: usize) -> Vec<Action> {
-        let mut actions = Vec::new();
-        if let Some(child) = self.children.iter_mut().find(|child| child.core == core)
-            && child.progress == Progress::Booting
+        if let Some(watched) = self.watched()
+            && self.heard_ns.saturating_add(self.patience_ns) <= now_ns
         {
-            child.progress = Progress::GivenUp;
-            actions.push(Action::GiveUp(core, Progress::Booting));
-            self.join_if_complete(&mut actions);
+            self.suspect(watched);
         }
+        let late = |probe: &&Probe| probe.deadline_ns <= now_ns;
+        let dead: Vec<usize> = self
+            .probes
+            .iter()
+            .filter(late)
+            .map(|one| one.core)
+            .collect();
+        if !dead.is_empty() {
+            self.probes.retain(|probe| !dead.contains(&probe.core));
+            dead.into_iter()
+                .for_each(|core| self.fence(core, &mut actions));
+            self.begin_change(now_ns, &mut actions);
+        }
+        if let Some(change) = &mut self.change
+            && change.deadline_ns <= now_ns
+        {
+            let dead = core::mem::take(&mut change.waiting);
+            dead.iter().for_each(|core| self.fence(core, &mut actions));
+            self.conclude(now_ns, &mut actions);
+        }
+        if self.result_ns.is_some_and(|result_ns| result_ns <= now_ns) {
+            // Whoever is to coordinate does not. If that one is suspected already, the next in line
+            // may not know yet, and is told.
+            self.result_ns = None;
+            let leader = self.follows.take();
+            if !leader.is_some_and(|leader| self.suspects.contains(leader)) {
+                self.suspect(leader.unwrap_or_else(|| self.coordinator()));
+            }
+        }
+        self.pursue(now_ns, &mut actions);
         actions
     }
 
     /// A message came. Whatever it says, at whatever time, it makes sense or is left aside.
     pub fn on_message(&mut self, from: usize, message: &Message, now_ns: u64) -> Vec<Action> {
         let mut actions = Vec::new();
-        let child = self.children.iter_mut().find(|child| child.core == from);
-        match (message, child) {
-            (Message::Started, Some(child)) if child.progress == Progress::Booting => {
-                child.progress = Progress::Started;
-                child.deadline_ns = now_ns + JOIN_LIMIT_NS;
+        let is_new = self.view.cores.is_empty();
+        if !is_new && !self.view.cores.contains(from) || self.fenced.contains(from) {
+            return actions;
+        }
+        match message {
+            Message::Alive => self.heard_of(from, now_ns, &mut actions),
+            Message::Suspect { core } => {
+                self.suspect(*core);
+                if !self.reports.contains(&(*core, from)) {
+                    self.reports.push((*core, from));
+                }
             }
-            (Message::Joined(set), Some(child)) if child.progress == Progress::Started => {
-                child.progress = Progress::Joined;
-                self.below.extend(set);
-                self.join_if_complete(&mut actions);
+            Message::Probe => actions.push(Action::Send(from, Message::Alive)),
+            Message::Spared { core } => {
+                self.spare(*core, now_ns);
             }
-            (Message::View(view), None)
-                if self.parent == Some(from)
-                    && view.epoch > self.view.epoch
-                    && view.cores.contains(self.own) =>
-            {
-                self.install(*view, &mut actions);
+            Message::Gather { ballot } if *ballot > self.promised && !is_new => {
+                self.promised = *ballot;
+                self.change = None;
+                self.follows = Some(from);
+                self.result_ns = Some(self.result_after(now_ns));
+                let (ballot, view) = (*ballot, self.view.clone());
+                actions.push(Action::Send(from, Message::Gathered { ballot, view }));
             }
-            (Message::Hello { epoch }, _) if *epoch >= self.view.epoch => {
-                // It may come before the view does.
-                self.heard.insert(from);
-                self.report_if_connected(&mut actions);
+            Message::Gathered { ballot, view } => {
+                self.gathered(from, *ballot, view, now_ns, &mut actions);
             }
-            (Message::Connected(set), Some(_)) => {
-                self.connected.extend(set);
-                self.report_if_connected(&mut actions);
+            Message::View(view) if view.epoch > self.view.epoch && view.epoch >= self.promised => {
+                self.promised = view.epoch;
+                if view.cores.contains(self.own) {
+                    self.install(view.clone(), now_ns, &mut actions);
+                } else {
+                    let patience_ns = self.patience_ns;
+                    *self = Self::new(self.own, patience_ns);
+                    actions.push(Action::Out(view.clone()));
+                }
+            }
+            Message::Join { core } if !self.view.cores.contains(*core) && !is_new => {
+                self.joining.insert(*core);
+                self.coordinate(now_ns, &mut actions);
+            }
+            Message::Leave => {
+                self.leaving.insert(from);
+                self.coordinate(now_ns, &mut actions);
             }
             _ => {}
         }
+        self.pursue(now_ns, &mut actions);
         actions
     }
 
-    fn join_if_complete(&mut self, actions: &mut Vec<Action>) {
-        let settled =
-            |child: &Child| matches!(child.progress, Progress::Joined | Progress::GivenUp);
-        if self.joined || !self.children.iter().all(settled) {
+    /// By when a coordinator has either made a view or stopped: it waits for probes, and for answers.
+    fn result_after(&self, now_ns: u64) -> u64 {
+        now_ns.saturating_add(self.patience_ns.saturating_mul(4))
+    }
+
+    fn heard_of(&mut self, core: usize, now_ns: u64, actions: &mut Vec<Action>) {
+        for (_, reporter) in self.reports.extract_if(.., |(suspect, _)| *suspect == core) {
+            actions.push(Action::Send(reporter, Message::Spared { core }));
+        }
+        self.spare(core, now_ns);
+    }
+
+    fn spare(&mut self, core: usize, now_ns: u64) {
+        self.probes.retain(|probe| probe.core != core);
+        self.suspects.remove(core);
+        if self.watched() == Some(core) {
+            self.heard_ns = now_ns;
+        }
+        if self.suspects.is_empty() && self.follows.is_none() && !self.wants() {
+            self.result_ns = None;
+        }
+    }
+
+    fn suspect(&mut self, core: usize) {
+        let is_known = self.suspects.contains(core) || self.fenced.contains(core);
+        if core != self.own && self.view.cores.contains(core) && !is_known {
+            self.suspects.insert(core);
+            self.is_reported = false;
+        }
+    }
+
+    /// Sees to it that somebody pursues every suspicion: we, if we coordinate, or whoever does.
+    fn pursue(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
+        if self.suspects.is_empty() {
             return;
         }
-        self.joined = true;
-        match self.parent {
-            Some(parent) => actions.push(Action::Send(parent, Message::Joined(self.below))),
-            None => {
-                let view = View {
-                    epoch: self.view.epoch + 1,
-                    cores: self.below,
-                };
-                self.install(view, actions);
-            }
-        }
-    }
-
-    fn install(&mut self, view: View, actions: &mut Vec<Action>) {
-        self.view = view;
-        actions.push(Action::Installed(view));
-        for child in self
-            .children
-            .iter()
-            .filter(|child| child.progress == Progress::Joined)
-        {
-            actions.push(Action::Send(child.core, Message::View(view)));
-        }
-        // Begin with the next in number, so that not everybody greets core 0 at once.
-        let (after, before): (Vec<_>, Vec<_>) = view
-            .cores
-            .iter()
-            .filter(|core| *core != self.own)
-            .partition(|core| *core > self.own);
-        for core in after.into_iter().chain(before) {
-            actions.push(Action::Send(core, Message::Hello { epoch: view.epoch }));
-        }
-        self.heard.insert(self.own);
-        self.report_if_connected(actions);
-    }
-
-    fn report_if_connected(&mut self, actions: &mut Vec<Action>) {
-        if self.view.epoch == 0 || self.reported || !self.heard.contains_all(&self.view.cores) {
-            return;
-        }
-        self.connected.insert(self.own);
-        if !self.connected.contains_all(&self.below) {
-            return;
-        }
-        self.reported = true;
-        actions.push(match self.parent {
-            Some(parent) => Action::Send(parent, Message::Connected(self.below)),
-            None => Action::AllConnected,
-        });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    extern crate std;
-    use super::*;
-    use std::collections::VecDeque;
-
-    /// Many monitors in one process; a message is delivered in any order but per pair.
-    struct Machine {
-        monitors: Vec<Option<Membership>>,
-        dead: CoreSet,
-        wires: Vec<((usize, usize), VecDeque<Message>)>,
-        now_ns: u64,
-        seed: u64,
-        given_up: Vec<usize>,
-        all_connected: bool,
-        sent: usize,
-    }
-
-    impl Machine {
-        fn new(cores: usize, dead: &[usize], seed: u64) -> Self {
-            let mut machine = Self {
-                monitors: (0..cores).map(|_| None).collect(),
-                dead: dead.iter().copied().collect(),
-                wires: Vec::new(),
-                now_ns: 0,
-                seed,
-                given_up: Vec::new(),
-                all_connected: false,
-                sent: 0,
+        let coordinator = self.coordinator();
+        if coordinator == self.own {
+            let waiting = self.change.as_ref().map(|change| &change.waiting);
+            let is_asked = |core: &usize| {
+                waiting.is_some_and(|waiting| waiting.contains(*core))
+                    || self.probes.iter().any(|probe| probe.core == *core)
             };
-            machine.boot(0);
-            machine.run();
-            machine
-        }
-
-        fn boot(&mut self, core: usize) {
-            if self.dead.contains(core) {
-                return;
+            let suspects = self.suspects.iter();
+            let unasked: Vec<usize> = suspects.filter(|core| !is_asked(core)).collect();
+            for core in unasked {
+                let deadline_ns = now_ns.saturating_add(self.patience_ns);
+                self.probes.push(Probe { core, deadline_ns });
+                actions.push(Action::Send(core, Message::Probe));
             }
-            let mut monitor = Membership::new(core, self.monitors.len());
-            let actions = monitor.start(self.now_ns);
-            assert!(
-                self.monitors[core].replace(monitor).is_none(),
-                "core {core} was started twice"
-            );
-            self.carry_out(core, actions);
-        }
-
-        fn carry_out(&mut self, core: usize, actions: Vec<Action>) {
-            for action in actions {
-                match action {
-                    Action::Boot(child) => self.boot(child),
-                    Action::Send(to, message) => {
-                        let (kind, words) = message.encode();
-                        assert_eq!(Message::decode(kind, &words), Some(message));
-                        self.sent += 1;
-                        match self.wires.iter_mut().find(|(ends, _)| *ends == (core, to)) {
-                            Some((_, wire)) => wire.push_back(message),
-                            None => self.wires.push(((core, to), [message].into())),
-                        }
-                    }
-                    Action::GiveUp(child, _) => self.given_up.push(child),
-                    Action::Installed(view) => assert!(view.cores.contains(core)),
-                    Action::AllConnected => self.all_connected = true,
-                }
+        } else if !self.is_reported || self.result_ns.is_none() {
+            // It may know of none of them.
+            for core in self.suspects.iter() {
+                actions.push(Action::Send(coordinator, Message::Suspect { core }));
             }
-        }
-
-        fn run(&mut self) {
-            loop {
-                self.wires.retain(|(_, wire)| !wire.is_empty());
-                if self.wires.is_empty() {
-                    let next = self
-                        .monitors
-                        .iter()
-                        .flatten()
-                        .filter_map(Membership::deadline_ns)
-                        .min();
-                    let Some(next) = next else { return };
-                    self.now_ns = next;
-                    for core in 0..self.monitors.len() {
-                        if let Some(monitor) = &mut self.monitors[core] {
-                            let actions = monitor.on_tick(next);
-                            self.carry_out(core, actions);
-                        }
-                    }
-                    continue;
-                }
-                self.seed = self
-                    .seed
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
-                let at = (self.seed >> 33) as usize % self.wires.len();
-                let ((from, to), wire) = &mut self.wires[at];
-                let (from, to) = (*from, *to);
-                let message = wire.pop_front().expect("not empty");
-                if let Some(monitor) = &mut self.monitors[to] {
-                    let actions = monitor.on_message(from, &message, self.now_ns);
-                    self.carry_out(to, actions);
-                }
-            }
+            self.is_reported = true;
+            self.result_ns = Some(self.result_after(now_ns));
         }
     }
 
-    #[test]
-    fn all_cores_end_with_one_view_and_all_connected() {
-        for cores in [1, 2, 3, 8, 13, 64, 255] {
-            for seed in 0..if cores > 60 { 2 } else { 50 } {
-                let machine = Machine::new(cores, &[], seed);
-                assert!(machine.all_connected, "{cores} cores, seed {seed}");
-                let expected = View {
-                    epoch: 1,
-                    cores: (0..cores).collect(),
-                };
-                for monitor in machine.monitors.iter().flatten() {
-                    assert_eq!(monitor.view(), expected);
-                }
-                // Hellos, and four messages along each edge of the tree.
-                assert_eq!(machine.sent, cores * (cores - 1) + 4 * (cores - 1));
-            }
+    fn fence(&mut self, core: usize, actions: &mut Vec<Action>) {
+        self.suspects.remove(core);
+        if !self.fenced.contains(core) {
+            self.fenced.insert(core);
+            actions.push(Action::Fence(core));
         }
     }
 
-    #[test]
-    fn cores_that_do_not_start_are_left_out_with_what_they_bring_up() {
-        for seed in 0..50 {
-            let machine = Machine::new(13, &[5, 6], seed);
-            assert!(machine.all_connected);
-            let mut left_out = machine.given_up.clone();
-            left_out.sort_unstable();
-            assert!(left_out.contains(&6));
-            let view = machine.monitors[0].as_ref().expect("core 0 runs").view();
-            assert!(
-                !view.cores.contains(5)
-                    && !view.cores.contains(6)
-                    && view.cores.contains(12) == machine.monitors[12].is_some()
-            );
-            for (core, monitor) in machine.monitors.iter().enumerate() {
-                assert_eq!(monitor.is_some(), view.cores.contains(core));
-                if let Some(monitor) = monitor {
-                    assert_eq!(monitor.view(), view);
-                }
+    /// Whether there is something that we asked the coordinator for.
+    fn wants(&self) -> bool {
+        self.leaves || !self.sponsored.is_empty()
+    }
+
+    /// Asks the coordinator for what we want.
+    fn ask(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
+        if !self.wants() || self.view.cores.is_empty() {
+            return;
+        }
+        let coordinator = self.coordinator();
+        if coordinator == self.own {
+            self.joining.extend(&self.sponsored);
+            if self.leaves {
+                self.leaving.insert(self.own);
             }
+            self.coordinate(now_ns, actions);
+            return;
+        }
+        self.result_ns = Some(self.result_after(now_ns));
+        for core in self.sponsored.iter() {
+            actions.push(Action::Send(coordinator, Message::Join { core }));
+        }
+        if self.leaves {
+            actions.push(Action::Send(coordinator, Message::Leave));
         }
     }
 
-    #[test]
-    fn messages_out_of_place_change_nothing() {
-        let mut monitor = Membership::new(0, 4);
-        monitor.start(0);
-        let all: CoreSet = (0..4).collect();
-        for message in [
-            Message::Joined(all), // before Started
-            Message::View(View {
-                epoch: 9,
-                cores: all,
-            }), // from a child
-            Message::Hello { epoch: 0 },
-        ] {
-            assert_eq!(monitor.on_message(2, &message, 0), []);
-            assert_eq!(monitor.view(), View::default());
+    /// Begins a change if we coordinate and none is under way.
+    fn coordinate(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
+        if self.coordinator() == self.own && self.change.is_none() {
+            self.begin_change(now_ns, actions);
         }
-        assert_eq!(monitor.on_message(77, &Message::Started, 0), []);
-        assert_eq!(Message::decode(0x3f, &[0; 7]), None);
+    }
+
+    fn begin_change(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
+        let ballot = self.promised.max(self.view.epoch).next(self.own);
+        self.promised = ballot;
+        self.follows = None;
+        let mut waiting = self.view.cores.clone();
+        waiting.subtract(&self.fenced);
+        waiting.remove(self.own);
+        for core in waiting.iter() {
+            actions.push(Action::Send(core, Message::Gather { ballot }));
+        }
+        self.change = Some(Change {
+            ballot,
+            waiting,
+            deadline_ns: now_ns.saturating_add(self.patience_ns),
+        });
+        self.conclude(now_ns, actions);
+    }
+
+    fn gathered(
+        &mut self,
+        from: usize,
+        ballot: Epoch,
+        view: &View,
+        now_ns: u64,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some(change) = &mut self.change else {
+            return;
+        };
+        if change.ballot != ballot || !change.waiting.remove(from) {
+            return;
+        }
+        if view.epoch > self.view.epoch {
+            // Whoever made this view stopped before we heard of it. It holds, and we go on from it.
+            let fenced = self.fenced.clone();
+            let (joining, leaving) = (self.joining.clone(), self.leaving.clone());
+            self.install(view.clone(), now_ns, actions);
+            (self.fenced, self.joining, self.leaving) = (fenced, joining, leaving);
+            self.begin_change(now_ns, actions);
+            return;
+        }
+        self.conclude(now_ns, actions);
+    }
+
+    /// Makes the view if all have answered.
+    fn conclude(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
+        let Some(change) = self.change.take_if(|change| change.waiting.is_empty()) else {
+            return;
+        };
+        let mut cores = self.view.cores.clone();
+        cores.subtract(&self.fenced);
+        let mut receivers = cores.clone();
+        cores.subtract(&self.leaving);
+        cores.extend(&self.joining);
+        receivers.extend(&self.joining);
+        receivers.remove(self.own);
+        let view = View {
+            epoch: change.ballot,
+            cores,
+        };
+        for core in receivers.iter() {
+            actions.push(Action::Send(core, Message::View(view.clone())));
+        }
+        if view.cores.contains(self.own) {
+            self.install(view, now_ns, actions);
+        } else {
+            *self = Self::new(self.own, self.patience_ns);
+            actions.push(Action::Out(view));
+        }
+    }
+
+    fn install(&mut self, view: View, now_ns: u64, actions: &mut Vec<Action>) {
+        self.sponsored.subtract(&view.cores);
+        let asked = core::mem::take(&mut self.joining);
+        let left = core::mem::take(&mut self.leaving);
+        self.suspects = CoreSet::default();
+        self.fenced = CoreSet::default();
+        self.probes.clear();
+        self.reports.clear();
+        self.change = None;
+        self.follows = None;
+        self.result_ns = None;
+        self.heard_ns = now_ns;
+        self.due_ns = now_ns;
+        self.view = view;
+        actions.push(Action::Installed(self.view.clone()));
+        // Whoever asked us while the change was under way is not forgotten.
+        let open = |core: &usize| !self.view.cores.contains(*core);
+        self.joining = asked.iter().filter(open).collect();
+        self.leaving = left
+            .iter()
+            .filter(|core| self.view.cores.contains(*core))
+            .collect();
+        self.ask(now_ns, actions);
+        if !(self.joining.is_empty() && self.leaving.is_empty()) {
+            self.coordinate(now_ns, actions);
+        }
     }
 }

@@ -94,6 +94,14 @@ impl Mesh {
         }
     }
 
+    /// Forgets a core that was lost: nothing is sent to it, and nothing of it is read.
+    pub fn disconnect(&mut self, core: usize) {
+        if let Some(Some(peer)) = self.peers.get_mut(core) {
+            peer.ended = true;
+            peer.outbox.clear();
+        }
+    }
+
     /// Whether so much waits to be sent to a core that nothing should be added.
     pub fn is_backed_up(&self, to: usize) -> bool {
         let peer = self.peers.get(to).and_then(Option::as_ref);

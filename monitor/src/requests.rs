@@ -40,6 +40,7 @@ pub enum Requester {
 /// A request of a domain of this core that another core was asked to serve. It bears a
 /// number of this monitor's choice: a domain's own tokens may be the same twice.
 struct Pending {
+    core: usize,
     domain: u64,
     token: u32,
     what: What,
@@ -237,7 +238,7 @@ impl Monitor {
             // Nothing that monitors say among themselves is handed on for a domain.
             return Err(Error::NoSuchRequest);
         }
-        if !self.membership.view().cores.contains(core) {
+        if !self.view().cores.contains(core) {
             return Err(Error::NoSuchCore);
         }
         if self.requests.pending.len() >= MAX_PENDING || self.mesh.is_backed_up(core) {
@@ -289,6 +290,7 @@ impl Monitor {
         self.requests.pending.insert(
             number,
             Pending {
+                core,
                 domain,
                 token,
                 what,
@@ -369,9 +371,9 @@ impl Monitor {
             interface::LOCATE => devices::locate(a, b),
             interface::DEVICE | interface::RELEASE | interface::IRQ => Err(Error::OtherCore),
             interface::VIEW => {
-                let view = self.membership.view();
+                let view = self.view();
                 let [w, x, y, z] = view.cores.words();
-                Ok([view.epoch, w, x, y, z])
+                Ok([u64::from(view.epoch.round), w, x, y, z])
             }
             interface::MAPPING => {
                 let [address, physical, bytes, rights] =
@@ -422,12 +424,24 @@ impl Monitor {
         }
     }
 
+    /// A core was lost: it answers nothing any more.
+    pub fn forget_requests_to(&mut self, core: usize) {
+        self.requests.texts.remove(&core);
+        let pending = self.requests.pending.iter();
+        let lost = pending.filter(|(_, pending)| pending.core == core);
+        let lost: Vec<u64> = lost.map(|(number, _)| *number).collect();
+        for number in lost {
+            self.on_reply(number, Err(Error::CoreLost));
+        }
+    }
+
     /// Another monitor answered for a domain of this core.
     fn on_reply(&mut self, number: u64, mut reply: Answer) {
         let Some(Pending {
             domain,
             token,
             what,
+            ..
         }) = self.requests.pending.remove(&number)
         else {
             return;

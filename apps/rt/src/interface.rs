@@ -121,6 +121,8 @@ pub mod state {
 pub const FAULT_STATUS: i32 = 128;
 /// Exit status of a domain that was killed.
 pub const KILLED_STATUS: i32 = 137;
+/// Exit status of a domain whose core was lost.
+pub const LOST_STATUS: i32 = 145;
 
 /// Why a monitor did not do what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +173,9 @@ pub enum Error {
     NoSuchDevice = 21,
     /// Interrupts that last as long as their line is active are not supported.
     ByLevel = 22,
+    /// The core that was asked was lost before it answered: whether it did what it was asked is
+    /// not known.
+    CoreLost = 23,
 }
 
 impl Error {
@@ -199,6 +204,7 @@ impl Error {
             20 => Self::InUse,
             21 => Self::NoSuchDevice,
             22 => Self::ByLevel,
+            23 => Self::CoreLost,
             _ => Self::NoSuchRequest,
         })
     }
@@ -229,6 +235,7 @@ impl core::fmt::Display for Error {
             Self::InUse => "the system or another domain uses the device",
             Self::NoSuchDevice => "no such device, or not this domain's",
             Self::ByLevel => "interrupts by level are not supported",
+            Self::CoreLost => "the core that was to answer was lost",
         })
     }
 }

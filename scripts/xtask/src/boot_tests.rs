@@ -82,6 +82,9 @@ const PROGRAMS: [(i64, i64, &str, &str); 44] = [
     (2, 1, "fuzz --calls 20000 --seed 7", "fuzz: passed"),
 ];
 
+/// Cores, and how many of them are lost at once.
+const LOSSES: [(i64, usize); 4] = [(2, 1), (4, 2), (7, 3), (16, 15)];
+
 /// From QEMU's start to a program at work, for up to 64 and for up to 255 cores.
 const BOOT_LIMIT_64: Duration = Duration::from_secs(5);
 const BOOT_LIMIT_255: Duration = Duration::from_secs(60);
@@ -121,6 +124,12 @@ pub fn tests() -> Vec<Test> {
     tests.push(Test::new("boot/print-storm", print_storm));
     tests.push(Test::new("boot/wild-write", wild_write));
     tests.push(Test::new("boot/wild-write-without-hooks", without_hooks));
+    for (cores, lose) in LOSSES {
+        tests.push(Test::new(
+            format!("boot/lost-cores-{lose}-of-{cores}"),
+            move |workshop| lost_cores(workshop, cores, lose),
+        ));
+    }
     tests.push(Test::new("boot/kvm", kvm));
     tests.push(Test::new("boot/idle", idle));
     for cores in [8, 13] {
@@ -302,6 +311,29 @@ fn wild_write(workshop: &Workshop) -> Outcome {
         return Ok(Pass::Passed(String::new()));
     }
     Err(booted.unexpected("core 3 and no other to be lost, with its report"))
+}
+
+/// Survivors agree to go on without the cores that were lost, and do.
+fn lost_cores(workshop: &Workshop, cores: i64, lose: usize) -> Outcome {
+    let mut options = options(cores, &format!("lost-cores --lose {lose}"));
+    options.test_hooks = true;
+    let booted = boot(workshop, &options)?;
+    let passed = booted
+        .console
+        .program()
+        .any(|line| line == "lost-cores: passed");
+    let lost = match &booted.result {
+        Err(Failure::CoresLost {
+            lost,
+            program: Some(0),
+            ..
+        }) => lost.len(),
+        _ => 0,
+    };
+    if passed && lost == lose {
+        return Ok(Pass::Passed(String::new()));
+    }
+    Err(booted.unexpected(&format!("{lose} cores to be lost, and no others harmed")))
 }
 
 /// Without `--test-hooks` no program can do that.

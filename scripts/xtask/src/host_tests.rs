@@ -10,7 +10,7 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// Packages whose whole build is for the host.
-const HOST_PACKAGES: [&str; 5] = ["abi", "capabilities", "loader", "urpc", "xtask"];
+const HOST_PACKAGES: [&str; 6] = ["abi", "capabilities", "loader", "sim", "urpc", "xtask"];
 /// Packages for the guest's target; their libraries, if any, hold no code that only runs
 /// there, and so are tested on the host.
 const GUEST_PACKAGES: [&str; 5] = ["cpudriver", "bridge", "monitor", "apps", "rt"];
@@ -56,7 +56,7 @@ pub fn tests() -> Vec<Test> {
             let mut cargo = cargo(project, &["test", "--package", package]);
             // The tool is there as a release build already; millions of messages and of
             // capability operations would take minutes without optimisation.
-            if matches!(package, "capabilities" | "xtask" | "urpc") {
+            if matches!(package, "capabilities" | "sim" | "xtask" | "urpc") {
                 cargo.arg("--release");
             }
             cargo

@@ -1,0 +1,2 @@
+//! Runs the monitors' protocols without machines.
+#![forbid(unsafe_code)]
