@@ -349,7 +349,15 @@ impl Membership {
     pub fn on_message(&mut self, from: usize, message: &Message, now_ns: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         let is_new = self.view.cores.is_empty();
-        if !is_new && !self.view.cores.contains(from) || self.fenced.contains(from) {
+        if self.fenced.contains(from) {
+            return actions;
+        }
+        if !is_new && !self.view.cores.contains(from) {
+            // One that left and was not told, since whoever should have told it stopped, must not
+            // take us for dead.
+            if matches!(message, Message::Gather { .. } | Message::Probe) {
+                actions.push(Action::Send(from, Message::View(self.view.clone())));
+            }
             return actions;
         }
         match message {
@@ -375,14 +383,14 @@ impl Membership {
             Message::Gathered { ballot, view } => {
                 self.gathered(from, *ballot, view, now_ns, &mut actions);
             }
-            Message::View(view) if view.epoch > self.view.epoch && view.epoch >= self.promised => {
-                self.promised = view.epoch;
-                if view.cores.contains(self.own) {
-                    self.install(view.clone(), now_ns, &mut actions);
-                } else {
-                    let patience_ns = self.patience_ns;
-                    *self = Self::new(self.own, patience_ns);
+            Message::View(view) if view.epoch > self.view.epoch => {
+                if !view.cores.contains(self.own) {
+                    // Whatever was promised: nobody is left out but who asked for it.
+                    *self = Self::new(self.own, self.patience_ns);
                     actions.push(Action::Out(view.clone()));
+                } else if view.epoch >= self.promised {
+                    self.promised = view.epoch;
+                    self.install(view.clone(), now_ns, &mut actions);
                 }
             }
             Message::Join { core } if !self.view.cores.contains(*core) && !is_new => {

@@ -1,5 +1,5 @@
-//! Membership, checked exhaustively: one core stops at any point, and any core may take any other
-//! for dead at any time.
+//! Membership, checked exhaustively: cores stop at any point, join and leave, and any core may
+//! take any other for dead at any time. And that the checks can fail: mutations of the protocol.
 
 use protocols::core_set::CoreSet;
 use protocols::membership::{Action, Membership, Message};
@@ -14,11 +14,29 @@ const PATIENCE_NS: u64 = 1_000;
 const LIMIT: u64 = 24;
 
 /// Monitors that speak over wires, one a direction, in order.
+#[derive(Clone, Copy, Default)]
 struct Cores {
+    /// Members of the first view.
     cores: usize,
     crashes: usize,
     /// How often the time passes for a core before anything is wrong.
     early_ticks: usize,
+    /// One more core runs, and may be sponsored by any other.
+    joins: bool,
+    /// The core that may leave.
+    leaves: Option<usize>,
+    mutation: Option<Mutation>,
+}
+
+/// What is wrong with all monitors.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Mutation {
+    /// Suspects are left out and run on.
+    NoFence,
+    /// Nobody is asked for its view before the next one is made.
+    NoGather,
+    /// A view takes effect whatever was promised, and however old it is.
+    AnyView,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +46,12 @@ struct State {
     wires: BTreeMap<(usize, usize), VecDeque<Message>>,
     crashes: usize,
     early_ticks: usize,
+    joiner: Option<usize>,
+    sponsor: Option<usize>,
+    leaver: Option<usize>,
     now_ns: u64,
+    /// Of the view that each core holds, or held last.
+    epochs: Vec<Epoch>,
     /// Every view that was installed.
     views: BTreeMap<Epoch, CoreSet>,
     /// Two views of one epoch, or a core that stops another and goes on in a view with it.
@@ -42,13 +65,25 @@ enum Step {
     Tick(usize),
     /// Nothing is on its way: time passes for all.
     Wait,
-    Crash(usize),
+    /// A core stops, and what it had sent to these has not been written yet.
+    Crash(usize, Vec<usize>),
+    Sponsor(usize),
+    Leave(usize),
 }
 
 impl State {
-    fn carry_out(&mut self, core: usize, actions: Vec<Action>) {
+    fn carry_out(&mut self, core: usize, actions: Vec<Action>, mutation: Option<Mutation>) {
         for action in actions {
             match action {
+                Action::Fence(_) if mutation == Some(Mutation::NoFence) => {}
+                Action::Send(to, Message::Gather { ballot })
+                    if mutation == Some(Mutation::NoGather) =>
+                {
+                    let view = View::default();
+                    let answer = Message::Gathered { ballot, view };
+                    let wire = self.wires.entry((to, core)).or_default();
+                    wire.push_back(answer);
+                }
                 Action::Send(to, message) => {
                     assert_ne!(to, core, "a message to oneself: {message:?}");
                     if self.monitors[to].is_some() {
@@ -57,7 +92,8 @@ impl State {
                 }
                 Action::Fence(other) => self.stop(other),
                 Action::Installed(View { epoch, cores }) => {
-                    self.is_wrong |= !cores.contains(core);
+                    self.is_wrong |= !cores.contains(core) || epoch <= self.epochs[core];
+                    self.epochs[core] = epoch;
                     let first = self.views.entry(epoch).or_insert_with(|| cores.clone());
                     self.is_wrong |= *first != cores;
                 }
@@ -66,9 +102,9 @@ impl State {
         }
     }
 
-    fn tick(&mut self, core: usize) -> Option<()> {
+    fn tick(&mut self, core: usize, mutation: Option<Mutation>) -> Option<()> {
         let actions = self.monitors[core].as_mut()?.on_tick(self.now_ns);
-        self.carry_out(core, actions);
+        self.carry_out(core, actions, mutation);
         Some(())
     }
 
@@ -83,10 +119,22 @@ impl State {
         monitors.filter_map(|(core, monitor)| Some((core, monitor.as_ref()?)))
     }
 
-    /// Whether all that live hold one view, of just them.
+    /// Whether all that live hold one view, of just them. Who runs and was never sponsored by
+    /// anybody that lives has no part in that.
     fn is_settled(&self) -> bool {
-        let living: CoreSet = self.alive().map(|(core, _)| core).collect();
-        let mut views = self.alive().map(|(_, monitor)| monitor.view());
+        let is_part = |core: usize| {
+            let sponsored = self.sponsor.is_some_and(|by| self.monitors[by].is_some());
+            let mut views = self.alive().map(|(_, monitor)| monitor.view());
+            views.any(|view| view.cores.contains(core)) || self.joiner == Some(core) && sponsored
+        };
+        let living = self.alive().map(|(core, _)| core);
+        let living: CoreSet = living.filter(|core| is_part(*core)).collect();
+        let leaver = self.leaver.and_then(|core| self.monitors[core].as_ref());
+        if leaver.is_some() {
+            return false;
+        }
+        let members = self.alive().filter(|(core, _)| living.contains(*core));
+        let mut views = members.map(|(_, monitor)| monitor.view());
         let first = views.next();
         first.is_none_or(|first| first.cores == living && views.all(|view| view == first))
     }
@@ -101,9 +149,12 @@ impl Model for Cores {
             epoch: Epoch::default().next(0),
             cores: CoreSet::first(self.cores),
         };
-        let monitors = (0..self.cores).map(|core| {
+        let running = self.cores + usize::from(self.joins);
+        let monitors = (0..running).map(|core| {
             let mut monitor = Membership::new(core, PATIENCE_NS);
-            monitor.begin(view.clone(), 0);
+            if core < self.cores {
+                monitor.begin(view.clone(), 0);
+            }
             Some(monitor)
         });
         vec![State {
@@ -111,7 +162,11 @@ impl Model for Cores {
             wires: BTreeMap::new(),
             crashes: self.crashes,
             early_ticks: self.early_ticks,
+            joiner: self.joins.then_some(self.cores),
+            sponsor: None,
+            leaver: None,
             now_ns: 0,
+            epochs: vec![Epoch::default(); running],
             views: BTreeMap::from([(view.epoch, view.cores)]),
             is_wrong: false,
         }]
@@ -126,7 +181,25 @@ impl Model for Cores {
         );
         let living: Vec<usize> = state.alive().map(|(core, _)| core).collect();
         if state.crashes > 0 && state.alive().count() > 1 {
-            steps.extend(living.iter().copied().map(Step::Crash));
+            for core in living.iter().copied() {
+                let wires = state.wires.keys().filter(|(from, _)| *from == core);
+                let receivers: Vec<usize> = wires.map(|(_, to)| *to).collect();
+                for lost in 0..1 << receivers.len() {
+                    let is_lost = |(at, _): &(usize, &usize)| lost >> at & 1 != 0;
+                    let lost = receivers.iter().enumerate().filter(is_lost);
+                    let lost = lost.map(|(_, to)| *to).collect();
+                    steps.push(Step::Crash(core, lost));
+                }
+            }
+        }
+        if state.joiner.is_some() && state.sponsor.is_none() {
+            let members = living.iter().copied().filter(|core| *core < self.cores);
+            steps.extend(members.map(Step::Sponsor));
+        }
+        if state.leaver.is_none()
+            && let Some(core) = self.leaves.filter(|core| living.contains(core))
+        {
+            steps.push(Step::Leave(core));
         }
         if state.early_ticks > 0 {
             steps.extend(living.into_iter().map(Step::Tick));
@@ -147,23 +220,43 @@ impl Model for Cores {
                 }
                 let now_ns = next.now_ns;
                 let monitor = next.monitors[to].as_mut()?;
-                let actions = monitor.on_message(from, &message, now_ns);
-                next.carry_out(to, actions);
+                let actions = match &message {
+                    Message::View(view) if self.mutation == Some(Mutation::AnyView) => {
+                        monitor.begin(view.clone(), now_ns)
+                    }
+                    _ => monitor.on_message(from, &message, now_ns),
+                };
+                next.carry_out(to, actions, self.mutation);
             }
             Step::Tick(core) => {
                 next.early_ticks -= 1;
                 next.now_ns += LONG_NS;
-                next.tick(core)?;
+                next.tick(core, self.mutation)?;
             }
             Step::Wait => {
                 next.now_ns += LONG_NS;
                 for core in 0..next.monitors.len() {
-                    let _ = next.tick(core);
+                    let _ = next.tick(core, self.mutation);
                 }
             }
-            Step::Crash(core) => {
+            Step::Sponsor(by) => {
+                next.sponsor = Some(by);
+                let (joiner, now_ns) = (next.joiner?, next.now_ns);
+                let actions = next.monitors[by].as_mut()?.sponsor(joiner, now_ns);
+                next.carry_out(by, actions, self.mutation);
+            }
+            Step::Leave(core) => {
+                next.leaver = Some(core);
+                let now_ns = next.now_ns;
+                let actions = next.monitors[core].as_mut()?.leave(now_ns);
+                next.carry_out(core, actions, self.mutation);
+            }
+            Step::Crash(core, lost) => {
                 next.crashes -= 1;
                 next.stop(core);
+                for to in lost {
+                    next.wires.remove(&(core, to));
+                }
             }
         }
         Some(next)
@@ -188,36 +281,83 @@ impl Model for Cores {
     }
 }
 
-fn check(cores: usize, crashes: usize, early_ticks: usize) -> usize {
-    let model = Cores {
+fn explore(model: Cores) -> impl Checker<Cores> {
+    let checker = model.checker().finish_when(HasDiscoveries::AnyFailures);
+    checker.threads(2).spawn_bfs().join()
+}
+
+fn check(model: Cores) {
+    let checker = explore(model);
+    checker.assert_properties();
+    assert!(checker.is_done());
+    let Cores {
         cores,
         crashes,
         early_ticks,
-    };
-    let checker = model
-        .checker()
-        .finish_when(HasDiscoveries::AnyFailures)
-        .threads(2)
-        .spawn_bfs()
-        .join();
-    checker.assert_properties();
-    assert!(checker.is_done());
+        joins,
+        leaves,
+        ..
+    } = model;
     println!(
-        "membership: {cores} cores, {crashes} crashes, {early_ticks} early ticks: {} states",
+        "membership: {cores} cores, {crashes} crashes, {early_ticks} early ticks, joins: {joins}, \
+         leaves: {leaves:?}: {} states",
         checker.unique_state_count()
     );
-    checker.unique_state_count()
+}
+
+fn cores(cores: usize, crashes: usize, early_ticks: usize) -> Cores {
+    Cores {
+        cores,
+        crashes,
+        early_ticks,
+        ..Cores::default()
+    }
 }
 
 #[test]
-fn survivors_agree_on_two_cores() {
-    check(2, 1, 2);
+fn survivors_agree() {
+    check(cores(2, 1, 2));
+    check(cores(3, 1, 1));
+    check(cores(3, 1, 2));
+    check(cores(3, 2, 1));
+    check(cores(3, 0, 3));
 }
 
 #[test]
-fn survivors_agree_on_three_cores() {
-    check(3, 1, 1);
-    check(3, 1, 2);
-    check(3, 2, 1);
-    check(3, 0, 3);
+fn cores_join_and_leave_while_others_stop() {
+    for joined in [cores(2, 1, 0), cores(2, 1, 1), cores(3, 1, 0)] {
+        check(Cores {
+            joins: true,
+            ..joined
+        });
+    }
+    for core in 0..3 {
+        check(Cores {
+            leaves: Some(core),
+            ..cores(3, 1, 0)
+        });
+    }
+    check(Cores {
+        joins: true,
+        leaves: Some(0),
+        ..cores(2, 1, 0)
+    });
+}
+
+#[test]
+fn mutations_are_found() {
+    for (mutation, model) in [
+        (Mutation::NoFence, cores(3, 0, 3)),
+        (Mutation::NoGather, cores(3, 1, 0)),
+        (Mutation::AnyView, cores(3, 1, 2)),
+    ] {
+        let checker = explore(Cores {
+            joins: mutation == Mutation::NoGather,
+            mutation: Some(mutation),
+            ..model
+        });
+        let found = checker.discoveries();
+        println!("{mutation:?}: {:?}", found.keys().collect::<Vec<_>>());
+        assert!(!found.is_empty(), "{mutation:?} is not found");
+    }
 }
