@@ -10,6 +10,9 @@
 //! | [`formation`]  | how the first view comes about                                   |
 //! | [`membership`] | which cores are up from then on, the same on all of them         |
 //! | [`view`]       | views, and the epochs that tell them apart                       |
+//! | [`tree`]       | who passes a message on to whom                                  |
+//! | [`round`]      | a message to many, and one answer of all                         |
+//! | [`spaces`]     | one page-table replica a core, and unmaps that hold on all       |
 //! | [`lines`]      | text that arrives in pieces from many, put together line by line |
 #![no_std]
 #![forbid(unsafe_code)]
@@ -22,4 +25,7 @@ pub mod core_set;
 pub mod formation;
 pub mod lines;
 pub mod membership;
+pub mod round;
+pub mod spaces;
+pub mod tree;
 pub mod view;
