@@ -61,7 +61,7 @@ mod tests {
         let mut lines = Lines::default();
         let mut lengths = Vec::new();
         lines.add(&[b'x'; MAX_LINE_BYTES * 2 + 3], |line| {
-            lengths.push(line.len())
+            lengths.push(line.len());
         });
         lines.rest(|line| lengths.push(line.len()));
         assert_eq!(lengths, [MAX_LINE_BYTES, MAX_LINE_BYTES, 3]);
