@@ -13,6 +13,7 @@
 //! | [`tree`]       | who passes a message on to whom                                  |
 //! | [`round`]      | a message to many, and one answer of all                         |
 //! | [`spaces`]     | one page-table replica a core, and unmaps that hold on all       |
+//! | [`names`]      | a registry of names, replicated to every core and read without messages |
 //! | [`lines`]      | text that arrives in pieces from many, put together line by line |
 #![no_std]
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ pub mod core_set;
 pub mod formation;
 pub mod lines;
 pub mod membership;
+pub mod names;
 pub mod round;
 pub mod spaces;
 pub mod tree;
