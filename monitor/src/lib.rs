@@ -13,7 +13,8 @@
 //! | [`tree`]       | who passes a message on to whom                                  |
 //! | [`round`]      | a message to many, and one answer of all                         |
 //! | [`spaces`]     | one page-table replica a core, and unmaps that hold on all       |
-//! | [`names`]      | a registry of names, replicated to every core and read without messages |
+//! | [`regions`]    | capabilities that exist on more than one core                    |
+//! | [`names`]      | a registry of names that every core has a copy of                |
 //! | [`lines`]      | text that arrives in pieces from many, put together line by line |
 #![no_std]
 #![forbid(unsafe_code)]
@@ -27,6 +28,7 @@ pub mod formation;
 pub mod lines;
 pub mod membership;
 pub mod names;
+pub mod regions;
 pub mod round;
 pub mod spaces;
 pub mod tree;

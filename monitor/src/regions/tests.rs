@@ -1,0 +1,248 @@
+extern crate std;
+use super::*;
+use crate::view::Epoch;
+use std::collections::BTreeMap as Wires;
+
+const PAGE: u64 = 4096;
+
+fn region() -> Region {
+    Region {
+        kind: Kind::Frame,
+        base: 0x40_0000,
+        bytes: 16 * PAGE,
+        depth: 1,
+    }
+}
+
+fn range(pages: Range<u64>) -> Range<u64> {
+    let base = region().base;
+    base + pages.start * PAGE..base + pages.end * PAGE
+}
+
+/// Monitors whose CPU drivers do at once what they are asked.
+struct Machine {
+    monitors: Vec<Regions>,
+    wires: Wires<(usize, usize), VecDeque<Message>>,
+    sent: usize,
+    ended: Vec<(u64, Result<(), Error>)>,
+    free: Vec<usize>,
+    seed: u64,
+}
+
+impl Machine {
+    fn new(cores: usize, seed: u64) -> Self {
+        let view = View {
+            epoch: Epoch::default().next(0),
+            cores: CoreSet::first(cores),
+        };
+        let mut machine = Self {
+            monitors: (0..cores).map(Regions::new).collect(),
+            wires: Wires::new(),
+            sent: 0,
+            ended: Vec::new(),
+            free: Vec::new(),
+            seed,
+        };
+        for core in 0..cores {
+            let actions = machine.monitors[core].installed(&view);
+            machine.carry_out(core, actions);
+        }
+        machine.run();
+        machine
+    }
+
+    /// The messages that an operation takes, and how it ends.
+    fn count(
+        &mut self,
+        core: usize,
+        operation: impl FnOnce(&mut Regions) -> Vec<Action>,
+    ) -> (usize, Result<(), Error>) {
+        let before = self.sent;
+        self.ended.clear();
+        let actions = operation(&mut self.monitors[core]);
+        self.carry_out(core, actions);
+        self.run();
+        assert_eq!(self.ended.len(), 1);
+        (self.sent - before, self.ended[0].1)
+    }
+
+    fn carry_out(&mut self, core: usize, actions: Vec<Action>) {
+        for action in actions {
+            let more = match action {
+                Action::Send(to, message) => {
+                    let (kind, words) = message.encode();
+                    assert_eq!(Message::decode(kind, &words), Some(message.clone()));
+                    self.sent += 1;
+                    self.wires.entry((core, to)).or_default().push_back(message);
+                    continue;
+                }
+                Action::Done { token, result } => {
+                    self.ended.push((token, result));
+                    continue;
+                }
+                Action::Gone { .. } => {
+                    self.free.push(core);
+                    continue;
+                }
+                Action::Unshared { .. } | Action::Adopt { .. } => continue,
+                Action::Insert { id, .. } => self.monitors[core].inserted(id, Ok(())),
+                Action::Retype {
+                    region, sequence, ..
+                } => self.monitors[core].retyped(region, sequence, true),
+                Action::RemoveLocal { region, .. } => self.monitors[core].removed(region),
+            };
+            self.carry_out(core, more);
+        }
+    }
+
+    fn run(&mut self) {
+        loop {
+            self.wires.retain(|_, wire| !wire.is_empty());
+            if self.wires.is_empty() {
+                return;
+            }
+            self.seed = self
+                .seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let at = (self.seed >> 33) as usize % self.wires.len();
+            let (&(from, to), wire) = self.wires.iter_mut().nth(at).expect("there are so many");
+            let message = wire.pop_front().expect("not empty");
+            let actions = self.monitors[to].on_message(from, &message);
+            self.carry_out(to, actions);
+        }
+    }
+
+    /// A region of core `home` that the cores up to `holders` hold.
+    fn shared(cores: usize, home: usize, holders: usize, seed: u64) -> Self {
+        let mut machine = Self::new(cores, seed);
+        machine.monitors[home].share(region(), &[]).expect("new");
+        for to in (0..holders).filter(|to| *to != home) {
+            let (messages, result) = machine.count(home, |one| one.send(1, region(), 7, to));
+            assert_eq!((messages, result), (2, Ok(())));
+        }
+        machine
+    }
+}
+
+#[test]
+fn a_send_takes_four_messages() {
+    let mut machine = Machine::shared(4, 0, 2, 1);
+    let (messages, result) = machine.count(1, |one| one.send(1, region(), 7, 3));
+    assert_eq!((messages, result), (4, Ok(())));
+    let (messages, result) = machine.count(2, |one| one.send(1, region(), 7, 3));
+    assert_eq!((messages, result), (0, Err(Error::NoSuchRegion)));
+    let (_, result) = machine.count(1, |one| one.send(1, region(), 7, 9));
+    assert_eq!(result, Err(Error::Refused));
+}
+
+#[test]
+fn a_revoke_takes_four_messages_a_holder() {
+    for holders in [2, 3, 5, 16, 64] {
+        for seed in 0..10 {
+            // By the owner, and by a holder, to which ownership moves.
+            let mut machine = Machine::shared(holders, 0, holders, seed);
+            let (messages, result) = machine.count(0, |one| one.revoke(1, region()));
+            assert_eq!((messages, result), (4 * (holders - 1), Ok(())));
+            assert!(!machine.monitors[0].is_shared(region()));
+            let mut machine = Machine::shared(holders, 0, holders, seed);
+            let (messages, result) = machine.count(holders - 1, |one| one.revoke(1, region()));
+            assert_eq!(result, Ok(()));
+            assert!(messages <= 4 * holders, "{messages} for {holders}");
+            assert!(machine.monitors[holders - 1].is_owner(region()));
+            // Where home, owner and revoker are three.
+            let mut machine = Machine::shared(holders + 1, 0, holders + 1, seed);
+            let _ = machine.count(0, |one| one.delete(1, region()));
+            assert!(machine.monitors[1].is_owner(region()));
+            let (messages, result) = machine.count(holders, |one| one.revoke(1, region()));
+            assert_eq!(result, Ok(()));
+            assert!(messages <= 4 * holders, "{messages} for {holders}");
+            assert!(machine.monitors[holders].is_owner(region()));
+        }
+    }
+}
+
+#[test]
+fn ranges_are_granted_once() {
+    let mut machine = Machine::shared(3, 0, 3, 1);
+    let (messages, result) = machine.count(1, |one| one.retype(1, region(), range(0..4)));
+    assert_eq!((messages, result), (2, Ok(())));
+    let (_, result) = machine.count(2, |one| one.retype(1, region(), range(3..5)));
+    assert_eq!(result, Err(Error::Overlap));
+    let actions = machine.monitors[1].untype(region(), &range(0..4));
+    machine.carry_out(1, actions);
+    machine.run();
+    let (_, result) = machine.count(2, |one| one.retype(1, region(), range(3..5)));
+    assert_eq!(result, Ok(()));
+    let (_, result) = machine.count(2, |one| one.retype(1, region(), range(15..17)));
+    assert_eq!(result, Err(Error::Refused));
+}
+
+#[test]
+fn memory_returns_when_the_last_piece_goes() {
+    let mut machine = Machine::shared(3, 0, 3, 1);
+    let _ = machine.count(1, |one| one.retype(1, region(), range(0..4)));
+    for core in 0..3 {
+        let (_, result) = machine.count(core, |one| one.delete(1, region()));
+        assert_eq!(result, Ok(()));
+    }
+    assert!(machine.free.is_empty());
+    let actions = machine.monitors[1].untype(region(), &range(0..4));
+    machine.carry_out(1, actions);
+    machine.run();
+    assert_eq!(machine.free, [0]);
+    assert!(machine.monitors.iter().all(|one| !one.is_shared(region())));
+}
+
+#[test]
+fn what_a_dead_core_had_made_goes_with_the_last_who_has_it() {
+    // Core 1 makes a region of core 0's, gives it to core 2, and stops.
+    let mut machine = Machine::shared(3, 0, 2, 1);
+    let _ = machine.count(1, |one| one.retype(1, region(), range(0..4)));
+    let inner = Region {
+        bytes: 4 * PAGE,
+        depth: 0,
+        ..region()
+    };
+    machine.monitors[1].share(inner, &[]).expect("new");
+    let _ = machine.count(1, |one| one.send(1, inner, 7, 2));
+    let view = View {
+        epoch: Epoch::default().next(0).next(0),
+        cores: [0, 2].into_iter().collect(),
+    };
+    for core in [0, 2] {
+        let actions = machine.monitors[core].installed(&view);
+        machine.carry_out(core, actions);
+    }
+    machine.run();
+    let (_, result) = machine.count(0, |one| one.retype(1, region(), range(3..5)));
+    assert_eq!(result, Err(Error::Overlap));
+    assert!(machine.monitors[0].homed_within(region()).eq([inner]));
+    let _ = machine.count(2, |one| one.delete(1, inner));
+    // Now the range is free, and nobody else has the region.
+    assert!(!machine.monitors[0].is_shared(region()) && !machine.monitors[0].is_shared(inner));
+}
+
+#[test]
+fn messages_out_of_place_change_nothing() {
+    let mut seed = 1u64;
+    let mut random = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        seed >> 33
+    };
+    let mut machine = Machine::shared(3, 0, 2, 1);
+    for _ in 0..100_000 {
+        let kind = 0x80 + (random() % 32) as u16;
+        let mut words = [(); 7].map(|()| random() % 8);
+        let (_, line) = Message::Noted { region: region() }.encode();
+        if random() % 2 == 0 {
+            words[1..3].copy_from_slice(&line[1..3]);
+        }
+        if let Some(message) = Message::decode(kind, &words) {
+            let core = (random() % 3) as usize;
+            machine.monitors[core].on_message((random() % 4) as usize, &message);
+        }
+    }
+    assert_eq!(Message::decode(0x7f, &[0; 7]), None);
+    assert_eq!(Message::decode(0x81, &[0; 7]), None);
+}
