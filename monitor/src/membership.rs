@@ -33,7 +33,9 @@
 //! it asks anybody, and whoever gave a promise refuses views of lower ballots.
 //!
 //! Cores join and leave by the same way: whoever started one says so ([`Message::Join`]), and
-//! whoever leaves asks for it ([`Message::Leave`]); both are said again to a new coordinator.
+//! whoever leaves asks for it ([`Message::Leave`]); both are said again to a new coordinator. Whoever
+//! joins may get a view that the others do not, if its coordinator stops just then. So all that gave
+//! their promise know of it ([`Message::Gather`]), and it is in the next view as well.
 
 use crate::core_set::{CoreSet, WORDS};
 use crate::view::{Epoch, View};
@@ -60,6 +62,8 @@ pub enum Message {
     Gather {
         /// The epoch.
         ballot: Epoch,
+        /// Who is to be in that view and is not in this one.
+        joining: CoreSet,
     },
     /// The sender follows no lower ballot any more, and holds this view.
     Gathered {
@@ -105,7 +109,10 @@ impl Message {
             Self::Suspect { core } => (kind::SUSPECT, one(*core as u64)),
             Self::Probe => (kind::PROBE, one(0)),
             Self::Spared { core } => (kind::SPARED, one(*core as u64)),
-            Self::Gather { ballot } => (kind::GATHER, one(ballot.word())),
+            Self::Gather { ballot, joining } => {
+                let [a, b, c, d] = joining.words();
+                (kind::GATHER, [ballot.word(), 0, a, b, c, d, 0])
+            }
             Self::Gathered { ballot, view } => (kind::GATHERED, with(ballot.word(), view)),
             Self::View(view) => (kind::VIEW, with(0, view)),
             Self::Join { core } => (kind::JOIN, one(*core as u64)),
@@ -127,7 +134,10 @@ impl Message {
             kind::SUSPECT => Self::Suspect { core },
             kind::PROBE => Self::Probe,
             kind::SPARED => Self::Spared { core },
-            kind::GATHER => Self::Gather { ballot },
+            kind::GATHER => Self::Gather {
+                ballot,
+                joining: view().cores,
+            },
             kind::GATHERED => Self::Gathered {
                 ballot,
                 view: view(),
@@ -164,6 +174,8 @@ struct Probe {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Change {
     ballot: Epoch,
+    /// Who is to join: all know of them who have answered.
+    joining: CoreSet,
     /// Who has not answered yet.
     waiting: CoreSet,
     deadline_ns: u64,
@@ -352,7 +364,8 @@ impl Membership {
         if self.fenced.contains(from) {
             return actions;
         }
-        if !is_new && !self.view.cores.contains(from) {
+        let is_part = self.view.cores.contains(from) || self.joining.contains(from);
+        if !is_new && !is_part {
             // One that left and was not told, since whoever should have told it stopped, must not
             // take us for dead.
             if matches!(message, Message::Gather { .. } | Message::Probe) {
@@ -372,8 +385,11 @@ impl Membership {
             Message::Spared { core } => {
                 self.spare(*core, now_ns);
             }
-            Message::Gather { ballot } if *ballot > self.promised && !is_new => {
+            Message::Gather { ballot, joining } if *ballot > self.promised && !is_new => {
                 self.promised = *ballot;
+                // Should the sender stop, they may be in a view that nobody else has got.
+                self.joining.extend(joining);
+                self.joining.subtract(&self.view.cores);
                 self.change = None;
                 self.follows = Some(from);
                 self.result_ns = Some(self.result_after(now_ns));
@@ -518,10 +534,12 @@ impl Membership {
         waiting.subtract(&self.fenced);
         waiting.remove(self.own);
         for core in waiting.iter() {
-            actions.push(Action::Send(core, Message::Gather { ballot }));
+            let joining = self.joining.clone();
+            actions.push(Action::Send(core, Message::Gather { ballot, joining }));
         }
         self.change = Some(Change {
             ballot,
+            joining: self.joining.clone(),
             waiting,
             deadline_ns: now_ns.saturating_add(self.patience_ns),
         });
@@ -560,11 +578,10 @@ impl Membership {
             return;
         };
         let mut cores = self.view.cores.clone();
+        cores.extend(&change.joining);
         cores.subtract(&self.fenced);
         let mut receivers = cores.clone();
         cores.subtract(&self.leaving);
-        cores.extend(&self.joining);
-        receivers.extend(&self.joining);
         receivers.remove(self.own);
         let view = View {
             epoch: change.ballot,

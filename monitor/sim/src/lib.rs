@@ -1,2 +1,28 @@
-//! Runs the monitors' protocols without machines.
+//! Runs the monitors' protocols without machines: thousands of monitors in one process, on a
+//! machine that a file describes, with everything that can go wrong going wrong. A seed
+//! determines a run completely.
+//!
+//! | module         | what it is                                                       |
+//! |----------------|------------------------------------------------------------------|
+//! | [`node`]       | what a protocol has to be to run here                            |
+//! | [`world`]      | the simulated machine                                            |
+//! | [`machine`]    | what messages cost there, from a file                            |
+//! | [`faults`]     | what goes wrong, by schedule or by seed                          |
+//! | [`queue`]      | what is to happen, in order                                      |
+//! | [`random`]     | numbers and hashes that a seed determines                        |
+//! | [`protocol`]   | all protocols by name: figures without faults, runs with faults  |
+//! | [`campaign`]   | many runs with faults                                            |
+//! | [`membership`] | [`protocols::membership`], and its rules                         |
+//! | [`broadcast`]  | a message to all cores by different ways                         |
 #![forbid(unsafe_code)]
+
+pub mod broadcast;
+pub mod campaign;
+pub mod faults;
+pub mod machine;
+pub mod membership;
+pub mod node;
+pub mod protocol;
+pub mod queue;
+pub mod random;
+pub mod world;

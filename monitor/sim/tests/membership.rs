@@ -76,7 +76,7 @@ impl State {
         for action in actions {
             match action {
                 Action::Fence(_) if mutation == Some(Mutation::NoFence) => {}
-                Action::Send(to, Message::Gather { ballot })
+                Action::Send(to, Message::Gather { ballot, .. })
                     if mutation == Some(Mutation::NoGather) =>
                 {
                     let view = View::default();

@@ -138,7 +138,11 @@ pub fn bench(options: &BenchOptions) -> u8 {
 }
 
 fn try_bench(options: &BenchOptions) -> Result<(), Failure> {
-    let cores = options.cores.as_deref().map(core_list).transpose()?;
+    let cores = options
+        .cores
+        .as_deref()
+        .map(|text| core_list(text, 1, MAX_CORES))
+        .transpose()?;
     let project = Project::here();
     let qemu = install::find_qemu(options.qemu.as_deref())?;
     let system = bundle::prepare(&project)?;
@@ -311,10 +315,12 @@ fn results(runs: &[Run]) -> String {
 }
 
 /// Reads `2`, `2,4,8-12`: each number once, in order.
-fn core_list(text: &str) -> Result<Vec<u32>, OptionError> {
+pub fn core_list(text: &str, minimum: usize, maximum: usize) -> Result<Vec<u32>, OptionError> {
     let number = |text: &str| {
         let number = text.trim().parse::<u32>().ok()?;
-        (1..=MAX_CORES as u32).contains(&number).then_some(number)
+        (minimum..=maximum)
+            .contains(&(number as usize))
+            .then_some(number)
     };
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -325,7 +331,8 @@ fn core_list(text: &str) -> Result<Vec<u32>, OptionError> {
     for part in text.split(',') {
         cores.extend(range(part).ok_or_else(|| OptionError::CoreList {
             found: text.to_owned(),
-            maximum: MAX_CORES,
+            minimum,
+            maximum,
         })?);
     }
     Ok(cores.into_iter().collect())
@@ -475,6 +482,7 @@ pub mod tests {
 
     #[test]
     fn lists_of_cores_are_read_or_refused() {
+        let core_list = |text| core_list(text, 1, 255);
         assert_eq!(core_list("2").unwrap(), [2]);
         assert_eq!(core_list("8, 2,4-6,5").unwrap(), [2, 4, 5, 6, 8]);
         assert_eq!(core_list("1-255").unwrap().len(), 255);

@@ -233,7 +233,7 @@ fn table(page: &mut String, run: &Run) {
 }
 
 /// As HTML wants to have it.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

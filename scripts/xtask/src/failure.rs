@@ -33,6 +33,8 @@ pub enum Status {
     TooLittleMemory = 104,
     /// A benchmark failed, or gave no results to trust.
     BenchmarkFailed = 105,
+    /// A simulated run broke a rule.
+    RuleBroken = 106,
     /// The guest did not end within the time allowed.
     TimedOut = 124,
     /// Ctrl-C, or a request to terminate.
@@ -41,7 +43,7 @@ pub enum Status {
 
 impl Status {
     /// All of them with what they mean, for `--help`.
-    pub const MEANINGS: [(Self, &str); 12] = [
+    pub const MEANINGS: [(Self, &str); 13] = [
         (Self::BadOption, "an option has a value that it cannot have"),
         (
             Self::MissingTool,
@@ -73,6 +75,7 @@ impl Status {
             Self::BenchmarkFailed,
             "a benchmark failed, or gave no results to trust",
         ),
+        (Self::RuleBroken, "a simulated run broke a rule"),
         (Self::TimedOut, "the guest did not end within --timeout"),
         (Self::Interrupted, "Ctrl-C, or a request to terminate"),
     ];
@@ -90,6 +93,10 @@ pub static STATUS_HELP: LazyLock<String> = LazyLock::new(|| {
 pub static BENCH_STATUS_HELP: LazyLock<String> = LazyLock::new(|| {
     statuses("Exit status: 0 if all went well, even if a target is missed. Else:\n")
 });
+
+/// The same for `scripts/sim`.
+pub static SIM_STATUS_HELP: LazyLock<String> =
+    LazyLock::new(|| statuses("Exit status: 0 if no run broke a rule. Else:\n"));
 
 fn statuses(head: &str) -> String {
     let mut help = head.to_owned();
@@ -112,11 +119,13 @@ pub enum OptionError {
     },
     /// `--cores` of a benchmark is no list, or out of range.
     #[error(
-        "--cores: expected numbers from 1 to {maximum}, such as 2 or 2,4,8-12, found {found:?}"
+        "--cores: expected numbers from {minimum} to {maximum}, such as 2 or 2,4,8-12, found {found:?}"
     )]
     CoreList {
         /// What was given.
         found: String,
+        /// The least there can be.
+        minimum: usize,
         /// The most there can be.
         maximum: usize,
     },
@@ -173,6 +182,30 @@ pub enum OptionError {
         found: usize,
         /// The longest that the system takes.
         maximum: usize,
+    },
+    /// `--machine` is no machine.
+    #[error("--machine: {found}: {reason}; there are also: {}", .shipped.join(", "))]
+    Machine {
+        /// What was given.
+        found: String,
+        /// What is wrong with it.
+        reason: String,
+        /// The machines that need no file.
+        shipped: Vec<&'static str>,
+    },
+    /// `--faults` is neither a schedule nor a campaign.
+    #[error("--faults: {reason}; or random:COUNT, such as random:1000")]
+    Faults {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `--faults` names a core that is not there.
+    #[error("--faults: expected cores from 0 to {}, found {core}: --cores has a run on {cores}", .cores - 1)]
+    NoSuchCore {
+        /// The core.
+        core: usize,
+        /// How many there are.
+        cores: usize,
     },
     /// `--exec` names no program of the bundle.
     #[error("--exec: there is no program {found:?}; there are: {}", .programs.join(", "))]
@@ -274,6 +307,14 @@ pub enum Failure {
         /// What it wrote.
         stderr: String,
     },
+    /// Simulated runs that broke rules.
+    #[error("{count} of {runs} runs broke a rule; they stand above")]
+    RuleBroken {
+        /// How many.
+        count: u64,
+        /// Of how many.
+        runs: u64,
+    },
     /// The host said no.
     #[error("{what}: {source}")]
     Host {
@@ -346,6 +387,7 @@ impl Failure {
             Self::MissingTool { .. } => Status::MissingTool,
             Self::Build(_) => Status::BuildFailed,
             Self::Benchmark(_) => Status::BenchmarkFailed,
+            Self::RuleBroken { .. } => Status::RuleBroken,
             Self::Qemu { .. } => Status::QemuFailed,
             Self::Host { .. } => Status::HostFailed,
             Self::GuestPanicked | Self::BridgeStopped | Self::NoExitStatus => Status::GuestPanicked,

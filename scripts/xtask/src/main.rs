@@ -25,6 +25,8 @@
 //! | [`figure`]          | the lines by which benchmarks say what they measured              |
 //! | [`comparison`]      | figures beside their targets, for people                          |
 //! | [`chart`]           | the same as a page with charts                                    |
+//! | [`sim`]             | `scripts/sim`                                                     |
+//! | [`sim_page`]        | what it found, as a page with charts                              |
 //! | [`harness`]         | `scripts/test`                                                    |
 //! | [`host_tests`]      | tests that need no guest                                          |
 //! | [`image_tests`]     | tests that look into the executables                              |
@@ -57,6 +59,8 @@ mod qemu;
 mod report;
 mod run;
 mod serial;
+mod sim;
+mod sim_page;
 mod size;
 mod strip;
 mod symbols;
@@ -82,6 +86,9 @@ enum Command {
     /// Runs every benchmark, or those named, and writes their results.
     #[command(after_help = failure::BENCH_STATUS_HELP.as_str())]
     Bench(bench::BenchOptions),
+    /// Simulates the monitors' protocols on many cores: what they cost, or what faults do to them.
+    #[command(after_help = failure::SIM_STATUS_HELP.as_str())]
+    Sim(sim::SimOptions),
     /// Runs every test there is, or those whose name contains FILTER.
     Test(harness::TestOptions),
 }
@@ -91,6 +98,7 @@ fn main() -> ExitCode {
     let status = match Arguments::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Bench(options) => bench::bench(&options),
+        Command::Sim(options) => sim::sim(&options),
         Command::Test(options) => harness::test(&options),
     };
     ExitCode::from(status)

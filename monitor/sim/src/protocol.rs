@@ -1,0 +1,230 @@
+//! All protocols by name.
+//!
+//! A protocol of the library takes three steps to be run here: a module with its
+//! [`Node`](crate::node::Node) and its judge, a [`Protocol`](crate::node::Protocol), as
+//! [`membership`](crate::membership) is one; a variant of [`Protocol`] here; and what it measures,
+//! in [`Protocol::figures`].
+
+use crate::broadcast::{Broadcast, Way};
+use crate::faults::{Fault, Kind, Schedule};
+use crate::machine::Machine;
+use crate::membership::{Change, Members};
+use crate::random::Random;
+use crate::world::{Report, Setup, Violation, World};
+
+/// The most cores of a run.
+pub const MAX_CORES: usize = 4096;
+
+/// Rounds of a broadcast when nothing goes wrong, and when something does.
+const ROUNDS: u32 = 16;
+const FAULTY_ROUNDS: u32 = 64;
+
+/// Longest silence in which nobody is suspected: in nanoseconds, and for each core, since one core
+/// may speak to all.
+const PATIENCE_NS: u64 = 100_000;
+const PATIENCE_PER_CORE_NS: u64 = 4_000;
+
+/// How many times the patience agreement may take after the last disturbance.
+const BOUND: u64 = 64;
+
+/// More events than any run in order has, for each core and in all.
+const EVENTS_PER_CORE: u64 = 200_000;
+
+/// What runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// [`crate::broadcast`].
+    Broadcast,
+    /// [`crate::membership`].
+    Membership,
+}
+
+/// What a figure is told in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Simulated nanoseconds.
+    Nanoseconds,
+    /// Messages sent.
+    Messages,
+}
+
+/// Something that was measured.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figure {
+    /// What was done.
+    pub operation: &'static str,
+    /// By which strategy.
+    pub strategy: String,
+    /// What the value is told in.
+    pub unit: Unit,
+    /// The figure: the median, where there are several samples.
+    pub value: u64,
+    /// How many there are.
+    pub samples: usize,
+}
+
+/// Figures, and how many messages it took to obtain them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measurement {
+    /// The figures.
+    pub figures: Vec<Figure>,
+    /// All messages that were delivered.
+    pub delivered: u64,
+    /// The most that were under way at once.
+    pub most_under_way: usize,
+}
+
+impl Protocol {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Broadcast, Self::Membership];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Broadcast => "broadcast",
+            Self::Membership => "membership",
+        }
+    }
+
+    /// What it measures on so many cores, without faults other than those that it is there for.
+    pub fn figures(
+        self,
+        machine: &Machine,
+        cores: usize,
+        seed: u64,
+    ) -> Result<Measurement, Violation> {
+        let mut measurement = Measurement::default();
+        match self {
+            Self::Broadcast => {
+                for way in Way::ALL {
+                    let setup = setup(cores, seed, Schedule::default());
+                    let protocol = Broadcast::new(way, cores, machine, ROUNDS);
+                    let (done, report) = World::new(protocol, machine, setup).run();
+                    measurement.add(report)?;
+                    let strategy = way.to_string();
+                    measurement.median(
+                        "to all and back",
+                        &strategy,
+                        Unit::Nanoseconds,
+                        done.times_ns,
+                    );
+                    measurement.median("to all and back", &strategy, Unit::Messages, done.messages);
+                }
+            }
+            Self::Membership => {
+                let patience_ns = patience_ns(cores);
+                let core = cores - 1;
+                let stop = Fault {
+                    at_ns: patience_ns,
+                    kind: Kind::Stop { core, after: 0 },
+                };
+                let setup = setup(cores, seed, Schedule(vec![stop]));
+                let protocol = Members::new(cores, patience_ns);
+                let (done, report) = World::new(protocol, machine, setup).run();
+                measurement.add(report)?;
+                for (operation, is_join) in [
+                    ("a core was fenced: new view", false),
+                    ("a core joins: new view", true),
+                ] {
+                    let of = |value: fn(&Change) -> u64| {
+                        let changes = done.changes.iter();
+                        changes
+                            .filter(|one| one.is_join == is_join)
+                            .map(value)
+                            .collect()
+                    };
+                    let (times_ns, messages) = (of(|one| one.time_ns), of(|one| one.messages));
+                    measurement.median(operation, "unicast", Unit::Nanoseconds, times_ns);
+                    measurement.median(operation, "unicast", Unit::Messages, messages);
+                }
+            }
+        }
+        Ok(measurement)
+    }
+
+    /// Faults that a seed determines.
+    pub fn random_faults(self, cores: usize, seed: u64) -> Schedule {
+        let patience_ns = patience_ns(cores);
+        let within_ns = match self {
+            // About as long as all rounds take.
+            Self::Broadcast => 2_000 * u64::from(FAULTY_ROUNDS) * (4 + cores as u64 / 8),
+            Self::Membership => 8 * patience_ns,
+        };
+        Schedule::random(seed, cores, within_ns, patience_ns)
+    }
+
+    /// One run with faults.
+    pub fn run(
+        self,
+        machine: &Machine,
+        cores: usize,
+        seed: u64,
+        schedule: Schedule,
+        is_traced: bool,
+    ) -> Report {
+        let mut random = Random::new(seed ^ 0x006a_6974_7465_7200);
+        // No jitter, some, or so much that orders between pairs are turned round for long.
+        let jitter_ns = random.pick(&[0, 100, 1_000, patience_ns(cores) / 8]);
+        let loses = |fault: &Fault| matches!(fault.kind, Kind::LoseDoorbell { .. });
+        let loses_doorbells = schedule.0.iter().any(loses);
+        let setup = Setup {
+            jitter_ns,
+            is_traced,
+            ..setup(cores, seed, schedule)
+        };
+        match self {
+            Self::Broadcast => {
+                let way = random.pick(&Way::ALL);
+                let mut protocol = Broadcast::new(way, cores, machine, FAULTY_ROUNDS);
+                if loses_doorbells {
+                    protocol = protocol.expect_lost_doorbells();
+                }
+                World::new(protocol, machine, setup).run().1
+            }
+            Self::Membership => {
+                let protocol = Members::new(cores, patience_ns(cores));
+                World::new(protocol, machine, setup).run().1
+            }
+        }
+    }
+}
+
+impl Measurement {
+    fn add(&mut self, report: Report) -> Result<(), Violation> {
+        self.delivered += report.counts.delivered;
+        self.most_under_way = self.most_under_way.max(report.counts.most_under_way);
+        report.outcome.map(|_| ())
+    }
+
+    fn median(&mut self, operation: &'static str, strategy: &str, unit: Unit, mut of: Vec<u64>) {
+        of.sort_unstable();
+        if let Some(median) = of.get(of.len() / 2) {
+            self.figures.push(Figure {
+                operation,
+                strategy: strategy.into(),
+                unit,
+                value: *median,
+                samples: of.len(),
+            });
+        }
+    }
+}
+
+/// Longest silence in which nobody is suspected, in nanoseconds.
+pub fn patience_ns(cores: usize) -> u64 {
+    PATIENCE_NS + PATIENCE_PER_CORE_NS * cores as u64
+}
+
+fn setup(cores: usize, seed: u64, schedule: Schedule) -> Setup {
+    let patience_ns = patience_ns(cores);
+    Setup {
+        cores,
+        seed,
+        schedule,
+        jitter_ns: 0,
+        restart_ns: 4 * patience_ns,
+        bound_ns: BOUND * patience_ns,
+        max_events: EVENTS_PER_CORE * cores as u64,
+        is_traced: false,
+    }
+}
