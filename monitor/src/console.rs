@@ -6,19 +6,20 @@ use abi::limits::MAX_CORES;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::vec::Vec;
+use protocols::kinds;
 use protocols::lines::Lines;
 use rt::authority::serial;
 use rt::clock;
 use urpc::{Message, PAYLOAD_BYTES};
 
 /// A program's text, a line of which goes on.
-const TEXT: u16 = 0x50;
+const TEXT: u16 = kinds::kind(&kinds::CONSOLE, 0);
 /// A program's text, up to the end of the line.
-const TEXT_END: u16 = 0x51;
+const TEXT_END: u16 = kinds::kind(&kinds::CONSOLE, 1);
 /// A line of a monitor or CPU driver, which goes on.
-const LOG: u16 = 0x52;
+const LOG: u16 = kinds::kind(&kinds::CONSOLE, 2);
 /// A line of a monitor or CPU driver, up to its end.
-const LOG_END: u16 = 0x53;
+const LOG_END: u16 = kinds::kind(&kinds::CONSOLE, 3);
 
 /// Text that waits for the serial port, beyond which nobody is listened to.
 const MAX_OUTPUT_BYTES: usize = 64 << 10;

@@ -46,11 +46,13 @@ pub enum Message {
 
 /// Kinds of the messages on the wire.
 mod kind {
-    pub const STARTED: u16 = 0x40;
-    pub const JOINED: u16 = 0x41;
-    pub const VIEW: u16 = 0x42;
-    pub const HELLO: u16 = 0x43;
-    pub const CONNECTED: u16 = 0x44;
+    use crate::kinds;
+
+    pub const STARTED: u16 = kinds::kind(&kinds::FORMATION, 0);
+    pub const JOINED: u16 = kinds::kind(&kinds::FORMATION, 1);
+    pub const VIEW: u16 = kinds::kind(&kinds::FORMATION, 2);
+    pub const HELLO: u16 = kinds::kind(&kinds::FORMATION, 3);
+    pub const CONNECTED: u16 = kinds::kind(&kinds::FORMATION, 4);
 }
 
 impl Message {

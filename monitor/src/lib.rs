@@ -15,6 +15,7 @@
 //! | [`spaces`]     | one page-table replica a core, and unmaps that hold on all       |
 //! | [`regions`]    | capabilities that exist on more than one core                    |
 //! | [`names`]      | a registry of names that every core has a copy of                |
+//! | [`kinds`]      | kinds of messages, each a protocol's own                         |
 //! | [`lines`]      | text that arrives in pieces from many, put together line by line |
 #![no_std]
 #![forbid(unsafe_code)]
@@ -25,6 +26,7 @@ pub mod awake;
 pub mod boot_tree;
 pub mod core_set;
 pub mod formation;
+pub mod kinds;
 pub mod lines;
 pub mod membership;
 pub mod names;

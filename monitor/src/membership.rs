@@ -85,15 +85,17 @@ pub enum Message {
 
 /// Kinds of the messages on the wire.
 mod kind {
-    pub const ALIVE: u16 = 0x50;
-    pub const SUSPECT: u16 = 0x51;
-    pub const PROBE: u16 = 0x52;
-    pub const SPARED: u16 = 0x53;
-    pub const GATHER: u16 = 0x54;
-    pub const GATHERED: u16 = 0x55;
-    pub const VIEW: u16 = 0x56;
-    pub const JOIN: u16 = 0x57;
-    pub const LEAVE: u16 = 0x58;
+    use crate::kinds;
+
+    pub const ALIVE: u16 = kinds::kind(&kinds::MEMBERSHIP, 0);
+    pub const SUSPECT: u16 = kinds::kind(&kinds::MEMBERSHIP, 1);
+    pub const PROBE: u16 = kinds::kind(&kinds::MEMBERSHIP, 2);
+    pub const SPARED: u16 = kinds::kind(&kinds::MEMBERSHIP, 3);
+    pub const GATHER: u16 = kinds::kind(&kinds::MEMBERSHIP, 4);
+    pub const GATHERED: u16 = kinds::kind(&kinds::MEMBERSHIP, 5);
+    pub const VIEW: u16 = kinds::kind(&kinds::MEMBERSHIP, 6);
+    pub const JOIN: u16 = kinds::kind(&kinds::MEMBERSHIP, 7);
+    pub const LEAVE: u16 = kinds::kind(&kinds::MEMBERSHIP, 8);
 }
 
 impl Message {

@@ -8,6 +8,7 @@ use abi::limits::MAX_CORES;
 use abi::syscall::FIRST_DOORBELL;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use protocols::kinds;
 use rt::authority::Store;
 use rt::capability::Address;
 use rt::system_call;
@@ -16,11 +17,11 @@ use urpc::{Channel, Message, ReceiveError, SendError, Wait};
 /// Set in the kind of requests and replies that one monitor hands on to another.
 pub const FORWARDED: u16 = 0x100;
 /// Core 0 wants to power off: send what you have, then [`FLUSHED`].
-pub const FLUSH: u16 = 0x48;
+pub const FLUSH: u16 = kinds::kind(&kinds::MESH, 0);
 /// That was all.
-pub const FLUSHED: u16 = 0x49;
+pub const FLUSHED: u16 = kinds::kind(&kinds::MESH, 1);
 /// A domain ended: itself, its exit status, its parent.
-pub const EXITED: u16 = 0x4a;
+pub const EXITED: u16 = kinds::kind(&kinds::MESH, 2);
 
 /// Messages that wait for room, beyond which nothing is added for domains.
 const BACKLOG: usize = 256;

@@ -339,13 +339,18 @@ pub enum Message {
 
 /// Kinds of the messages on the wire.
 mod kind {
-    pub const ASK: u16 = 0x90;
-    pub const ANSWER: u16 = 0x91;
-    pub const ROUND: [u16; 2] = [0x92, 0x93];
-    pub const HOLDING: u16 = 0x94;
-    pub const REPORTED: u16 = 0x95;
-    pub const QUERY: u16 = 0x96;
-    pub const ABSENT: u16 = 0x97;
+    use crate::kinds;
+
+    pub const ASK: u16 = kinds::kind(&kinds::SPACES, 0);
+    pub const ANSWER: u16 = kinds::kind(&kinds::SPACES, 1);
+    pub const ROUND: [u16; 2] = [
+        kinds::kind(&kinds::SPACES, 2),
+        kinds::kind(&kinds::SPACES, 3),
+    ];
+    pub const HOLDING: u16 = kinds::kind(&kinds::SPACES, 4);
+    pub const REPORTED: u16 = kinds::kind(&kinds::SPACES, 5);
+    pub const QUERY: u16 = kinds::kind(&kinds::SPACES, 6);
+    pub const ABSENT: u16 = kinds::kind(&kinds::SPACES, 7);
 }
 
 /// A space, and what fits beside its number in one word.

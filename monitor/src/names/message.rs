@@ -93,20 +93,22 @@ pub enum Message {
 
 /// Kinds of the messages on the wire.
 mod kind {
+    use crate::kinds;
+
     /// The first of three, by what changes: bind, unbind, clear.
-    pub const REQUEST: u16 = 0xa0;
-    pub const PREPARE: u16 = 0xa3;
-    pub const COMMIT: u16 = 0xa6;
-    pub const HELD: u16 = 0xa9;
-    pub const PREPARED: u16 = 0xac;
-    pub const REFUSED: u16 = 0xad;
-    pub const STATE: u16 = 0xae;
-    pub const FETCH: u16 = 0xaf;
-    pub const WHOLE: u16 = 0xb0;
-    pub const ENTRY: u16 = 0xb1;
-    pub const LAST: u16 = 0xb2;
-    pub const FETCHED: u16 = 0xb3;
-    pub const SYNCED: u16 = 0xb4;
+    pub const REQUEST: u16 = kinds::kind(&kinds::NAMES, 0);
+    pub const PREPARE: u16 = kinds::kind(&kinds::NAMES, 3);
+    pub const COMMIT: u16 = kinds::kind(&kinds::NAMES, 6);
+    pub const HELD: u16 = kinds::kind(&kinds::NAMES, 9);
+    pub const PREPARED: u16 = kinds::kind(&kinds::NAMES, 12);
+    pub const REFUSED: u16 = kinds::kind(&kinds::NAMES, 13);
+    pub const STATE: u16 = kinds::kind(&kinds::NAMES, 14);
+    pub const FETCH: u16 = kinds::kind(&kinds::NAMES, 15);
+    pub const WHOLE: u16 = kinds::kind(&kinds::NAMES, 16);
+    pub const ENTRY: u16 = kinds::kind(&kinds::NAMES, 17);
+    pub const LAST: u16 = kinds::kind(&kinds::NAMES, 18);
+    pub const FETCHED: u16 = kinds::kind(&kinds::NAMES, 19);
+    pub const SYNCED: u16 = kinds::kind(&kinds::NAMES, 20);
 }
 
 fn name_words(name: Option<Name>, first: u32, value: u64, last: u64) -> [u64; 7] {

@@ -160,35 +160,37 @@ pub enum Message {
 
 /// Kinds of the messages on the wire.
 mod kind {
-    pub const SEND: u16 = 0x80;
-    pub const RETYPE: u16 = 0x81;
-    pub const UNTYPE: u16 = 0x82;
-    pub const DROP: u16 = 0x83;
-    pub const REVOKE: u16 = 0x84;
-    pub const ANSWER: u16 = 0x85;
-    pub const MOVED: u16 = 0x86;
-    pub const OFFER: u16 = 0x87;
-    pub const OFFERED: u16 = 0x88;
-    pub const PREPARE: u16 = 0x89;
-    pub const PREPARED: u16 = 0x8a;
-    pub const COMMIT: u16 = 0x8b;
-    pub const COMMITTED: u16 = 0x8c;
-    pub const TYPED: u16 = 0x8d;
-    pub const HANDOVER: u16 = 0x8e;
-    pub const TOOK: u16 = 0x8f;
-    pub const RELEASED: u16 = 0x90;
-    pub const OWNER: u16 = 0x91;
-    pub const NOTED: u16 = 0x92;
-    pub const GONE: u16 = 0x93;
-    pub const RETURNED: u16 = 0x94;
-    pub const CLAIM: u16 = 0x95;
-    pub const CLAIM_TYPED: u16 = 0x96;
-    pub const CLAIM_REVOKED: u16 = 0x97;
-    pub const OWNED: u16 = 0x98;
-    pub const INHERIT: u16 = 0x99;
-    pub const CLAIMED: u16 = 0x9a;
-    pub const BEQUEATH: u16 = 0x9b;
-    pub const REDIRECT: u16 = 0x9c;
+    use crate::kinds;
+
+    pub const SEND: u16 = kinds::kind(&kinds::REGIONS, 0);
+    pub const RETYPE: u16 = kinds::kind(&kinds::REGIONS, 1);
+    pub const UNTYPE: u16 = kinds::kind(&kinds::REGIONS, 2);
+    pub const DROP: u16 = kinds::kind(&kinds::REGIONS, 3);
+    pub const REVOKE: u16 = kinds::kind(&kinds::REGIONS, 4);
+    pub const ANSWER: u16 = kinds::kind(&kinds::REGIONS, 5);
+    pub const MOVED: u16 = kinds::kind(&kinds::REGIONS, 6);
+    pub const OFFER: u16 = kinds::kind(&kinds::REGIONS, 7);
+    pub const OFFERED: u16 = kinds::kind(&kinds::REGIONS, 8);
+    pub const PREPARE: u16 = kinds::kind(&kinds::REGIONS, 9);
+    pub const PREPARED: u16 = kinds::kind(&kinds::REGIONS, 10);
+    pub const COMMIT: u16 = kinds::kind(&kinds::REGIONS, 11);
+    pub const COMMITTED: u16 = kinds::kind(&kinds::REGIONS, 12);
+    pub const TYPED: u16 = kinds::kind(&kinds::REGIONS, 13);
+    pub const HANDOVER: u16 = kinds::kind(&kinds::REGIONS, 14);
+    pub const TOOK: u16 = kinds::kind(&kinds::REGIONS, 15);
+    pub const RELEASED: u16 = kinds::kind(&kinds::REGIONS, 16);
+    pub const OWNER: u16 = kinds::kind(&kinds::REGIONS, 17);
+    pub const NOTED: u16 = kinds::kind(&kinds::REGIONS, 18);
+    pub const GONE: u16 = kinds::kind(&kinds::REGIONS, 19);
+    pub const RETURNED: u16 = kinds::kind(&kinds::REGIONS, 20);
+    pub const CLAIM: u16 = kinds::kind(&kinds::REGIONS, 21);
+    pub const CLAIM_TYPED: u16 = kinds::kind(&kinds::REGIONS, 22);
+    pub const CLAIM_REVOKED: u16 = kinds::kind(&kinds::REGIONS, 23);
+    pub const OWNED: u16 = kinds::kind(&kinds::REGIONS, 24);
+    pub const INHERIT: u16 = kinds::kind(&kinds::REGIONS, 25);
+    pub const CLAIMED: u16 = kinds::kind(&kinds::REGIONS, 26);
+    pub const BEQUEATH: u16 = kinds::kind(&kinds::REGIONS, 27);
+    pub const REDIRECT: u16 = kinds::kind(&kinds::REGIONS, 28);
 }
 
 /// Units of a kind's lengths, in what its ranges number.
