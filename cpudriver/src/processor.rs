@@ -538,7 +538,7 @@ impl Processor {
     }
 
     /// Whose turn it is, and who runs.
-    #[inline(always)] // into `next`, above all
+    #[inline(always)] // into `go_on`, above all
     fn choose(&mut self) -> Option<(*mut Dispatcher, *mut Dispatcher)> {
         loop {
             let turn = self.scheduler.next(|| self.clock.now_ns())?;

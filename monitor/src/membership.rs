@@ -20,9 +20,9 @@
 //! **Suspicion is made true.** A core that does not answer is *fenced* before the others agree to go
 //! on without it: an INIT stops it, whatever it was doing. So a core outside of the view does
 //! nothing any more, and its memory can be had again. A core that was suspected wrongly learns it
-//! from the probe if it is only slow, and else from being started anew: it comes back in a new
-//! epoch, with nothing of what it was. Whatever else a fenced core had sent carries an old epoch,
-//! and is refused.
+//! from the probe if it is only slow. Else it has stopped; whoever starts it anew sponsors it, and it
+//! comes back in a new epoch, with nothing of what it was. (The simulator does that; the monitor
+//! does not start fenced cores anew yet.) What comes from outside of the view is left aside.
 //!
 //! **Why survivors agree.** A view takes effect where its message arrives, and its coordinator can
 //! stop before it has arrived everywhere. The next coordinator fences that one, and asks all others

@@ -235,7 +235,7 @@ impl core::fmt::Display for Error {
             Self::InUse => "the system or another domain uses the device",
             Self::NoSuchDevice => "no such device, or not this domain's",
             Self::ByLevel => "interrupts by level are not supported",
-            Self::CoreLost => "the core that was to answer was lost",
+            Self::CoreLost => "the core that was to answer was lost: ask again on another one",
         })
     }
 }

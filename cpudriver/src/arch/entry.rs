@@ -4,7 +4,8 @@
 //!
 //! - Most calls change nothing about who runs. The caller goes on with the results, which are left
 //!   in its dispatcher; its other registers were never touched.
-//! - Where somebody else may have to run, those are saved there too, and [`crate::choose`] says with whose to go on.
+//! - Where somebody else may have to run, those are saved there too, and [`crate::choose`] goes on with
+//!   whoever does.
 //! - The call of a server that waits for it, and the answer to a client that waits for it,
 //!   change from one to the other right here: the *fast path*, which does what `lrpc` would.
 //!
