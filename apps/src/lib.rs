@@ -3,6 +3,7 @@
 //! | module        | what it gives                                                        |
 //! |---------------|----------------------------------------------------------------------|
 //! | [`arguments`] | options and their errors                                             |
+//! | [`checks`]    | what a test program counts and says                                  |
 //! | [`crew`]      | copies of a program on other cores, each with a channel for orders    |
 //! | [`figures`]   | how times of this run are obtained, and their unit                   |
 //! | [`mappings`]  | what the kernels of cores have mapped                                |
@@ -14,6 +15,7 @@
 extern crate alloc;
 
 pub mod arguments;
+pub mod checks;
 pub mod crew;
 pub mod figures;
 pub mod mappings;

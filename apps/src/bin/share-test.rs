@@ -20,7 +20,7 @@ extern crate alloc;
 use abi::exception::PAGE_FAULT;
 use abi::layout::PAGE;
 use alloc::vec::Vec;
-use core::fmt::Debug;
+use apps::checks::Outcome;
 use core::sync::atomic::Ordering::Relaxed;
 use rt::capability::{
     self, Address, ENDPOINT_BYTES, GIFT, Identity, Kind, OWN_SPACE, Retype, Rights, slots,
@@ -95,26 +95,6 @@ const PATIENCE_NS: u64 = 30_000_000_000;
 const PAUSE_NS: u64 = 100_000;
 /// Stands for an error of a monitor, where errors of the CPU driver are numbers.
 const MONITORS_ERROR: u64 = u64::MAX;
-
-/// Counts what was not as it should be.
-#[derive(Default)]
-struct Outcome {
-    checks: u64,
-    bad: u64,
-}
-
-impl Outcome {
-    fn expect<T: PartialEq + Debug>(&mut self, what: &str, found: &T, expected: &T) {
-        self.checks += 1;
-        if found != expected {
-            self.bad += 1;
-            let core = rt::startup().core;
-            rt::println!(
-                "share-test: core {core}: {what}: expected {expected:x?}, found {found:x?}"
-            );
-        }
-    }
-}
 
 fn main() -> i32 {
     let mut words = rt::startup().arguments().skip(1);

@@ -21,7 +21,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use apps::arguments::{Arguments, explain};
-use core::fmt::Debug;
+use apps::checks::Outcome;
 use rt::capability::{self, Address, FIRST_CNODE_SLOTS, FIRST_FREE_SLOT, GIFT, Kind};
 use rt::capability::{OWN_DOORBELL, OWN_SPACE, Retype, Rights, slots};
 use rt::interface::{self, Error, KILLED_STATUS};
@@ -50,23 +50,6 @@ const PAUSE_NS: u64 = 1_000_000;
 /// More cores than any machine has.
 const NO_CORE: usize = 1000;
 const NO_DOMAIN: u64 = 0xdead_beef;
-
-/// Counts what was not as it should be.
-#[derive(Default)]
-struct Outcome {
-    checks: u64,
-    bad: u64,
-}
-
-impl Outcome {
-    fn expect<T: PartialEq + Debug>(&mut self, what: &str, found: &T, expected: &T) {
-        self.checks += 1;
-        if found != expected {
-            self.bad += 1;
-            rt::println!("spawn-test: {what}: expected {expected:?}, found {found:?}");
-        }
-    }
-}
 
 fn main() -> i32 {
     let start = rt::startup();

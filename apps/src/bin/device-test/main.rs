@@ -17,7 +17,7 @@ extern crate alloc;
 
 mod refusals;
 
-use core::fmt::Debug;
+use apps::checks::Outcome;
 use rt::capability::{GIFT, OWN_DOORBELL};
 use rt::clock;
 use rt::device::{self, Error, Line, Ports, Result};
@@ -75,29 +75,6 @@ const QUIET_NS: u64 = 20_000_000;
 const PAUSE_NS: u64 = 2_000_000;
 /// Exit status of a child for which something was not as it should be.
 const BAD: i32 = 1;
-
-/// Counts what was not as it should be.
-#[derive(Default)]
-struct Outcome {
-    checks: u64,
-    bad: u64,
-}
-
-impl Outcome {
-    fn expect<T: PartialEq + Debug>(&mut self, what: &str, found: &T, expected: &T) {
-        self.checks += 1;
-        if found != expected {
-            self.bad += 1;
-            rt::println!("device-test: {what}: expected {expected:x?}, found {found:x?}");
-        }
-    }
-
-    /// What was asked for must be refused.
-    fn refused<T>(&mut self, what: &str, found: Result<T>, expected: Error) {
-        let found = found.map(|_| "given");
-        self.expect(what, &found, &Err(expected));
-    }
-}
 
 const fn monitors(error: Refusal) -> Error {
     Error::Monitor(error)

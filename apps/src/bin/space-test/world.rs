@@ -5,6 +5,7 @@ use abi::exception::PAGE_FAULT;
 use abi::layout::{KERNEL_IMAGE, KERNEL_RECORD, LARGE_PAGE, PAGE};
 use abi::syscall;
 use alloc::format;
+pub use apps::checks::Outcome;
 use apps::mappings::probe::{Met, Probe};
 use core::fmt::Debug;
 use rt::capability::{self, Address, Kind, MEMORY_CNODE, OWN_SPACE, Retype, Rights, slots};
@@ -96,26 +97,6 @@ pub fn ask(number: u64, arguments: [u64; 6]) -> core::result::Result<[u64; 5], R
     // SAFETY: the callers map in the area and at other addresses where nothing of this program
     // lies, and only memory that nothing else in it refers to.
     unsafe { system_call::call(number, arguments) }
-}
-
-/// Counts what was not as it should be.
-#[derive(Default)]
-pub struct Outcome {
-    /// Checks made.
-    pub checks: u64,
-    /// Checks that failed.
-    pub bad: u64,
-}
-
-impl Outcome {
-    /// Checks that something is as it should be.
-    pub fn expect<T: PartialEq + Debug>(&mut self, what: &str, found: &T, expected: &T) {
-        self.checks += 1;
-        if found != expected {
-            self.bad += 1;
-            rt::println!("space-test: {what}: expected {expected:x?}, found {found:x?}");
-        }
-    }
 }
 
 /// What should be mapped.
