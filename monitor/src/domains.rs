@@ -545,6 +545,9 @@ impl Monitor {
             }
         };
         self.take_devices_of(domain.id);
+        self.names_end(domain.id);
+        self.regions_end(domain.id);
+        self.spaces_end(domain.id);
         let channel = Some((number, domain.channel));
         domain.body.dissolve(&mut self.store, channel);
         if let Some(frame) = domain.frame {

@@ -4,6 +4,7 @@
 //!
 //! | module         | what it is                                                       |
 //! |----------------|------------------------------------------------------------------|
+//! | [`agent`]      | all of the protocols on one core, behind one epoch               |
 //! | [`core_set`]   | a set of cores                                                   |
 //! | [`awake`]      | the time by which a core waits for others                        |
 //! | [`boot_tree`]  | who starts whom                                                  |
@@ -22,6 +23,7 @@
 
 extern crate alloc;
 
+pub mod agent;
 pub mod awake;
 pub mod boot_tree;
 pub mod core_set;

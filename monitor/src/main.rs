@@ -13,6 +13,9 @@
 //! | `requests`  | what domains ask for, on this core or by way of another              |
 //! | `devices`   | ports, registers and interrupt lines for drivers (core 0)            |
 //! | `family`    | domains' children on whichever core, frames shared with them         |
+//! | `registry`  | names, for domains                                                   |
+//! | `transfers` | capabilities that domains send to other cores                        |
+//! | `spans`     | domains that run on several cores in one address space               |
 //! | `console`   | text: from domains, monitors, CPU drivers to core 0's serial port    |
 //! | `report`    | what is said of a domain that died                                   |
 //! | `bundle`    | the programs there are                                               |
@@ -29,26 +32,34 @@ mod devices;
 mod domains;
 mod family;
 mod mesh;
+mod registry;
 mod report;
 mod requests;
+mod spans;
+mod transfers;
 
 use abi::command_line::CommandLine;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use console::Console;
 use devices::Devices;
 use domains::{Domains, Spawn, Text};
 use family::Family;
 use mesh::Mesh;
+use protocols::agent::{self, Agent, Line};
 use protocols::awake::Awake;
 use protocols::core_set::CoreSet;
 use protocols::formation::{self, Formation, Progress};
-use protocols::membership::{self, Membership};
+use protocols::tree;
 use protocols::view::View;
+use registry::Registry;
 use requests::Requests;
 use rt::authority::{self, KernelLog, Store};
 use rt::{clock, system_call};
+use spans::Spans;
+use transfers::Transfers;
 
 rt::entry!(main);
 
@@ -68,6 +79,13 @@ const MAX_HEAP_PAGES: u64 = 1024;
 const PATIENCE_NS: u64 = 1_000_000_000;
 const PATIENCE_PER_CORE_NS: u64 = 100_000_000;
 
+/// What a message costs within a node, in nanoseconds, where nobody has measured it: the shape of a
+/// computed tree follows from their ratios, which are those of the machines that
+/// `monitor/sim/machines` describes.
+const SEND_NS: u32 = 50;
+const LATENCY_NS: u32 = 60;
+const RECEIVE_NS: u32 = 40;
+
 /// How long core 0 waits for the last lines of other cores before it powers off.
 const FLUSH_LIMIT_NS: u64 = 2_000_000_000;
 
@@ -80,7 +98,7 @@ pub struct Monitor {
     kernel_log: KernelLog,
     formation: Formation,
     /// Its time is that of `awake`.
-    membership: Membership,
+    agent: Agent,
     awake: Awake,
     /// Those of the view that held last.
     cores: CoreSet,
@@ -88,6 +106,9 @@ pub struct Monitor {
     requests: Requests,
     family: Family,
     devices: Devices,
+    registry: Registry,
+    transfers: Transfers,
+    spans: Spans,
     /// The domain that the command line named (core 0 only).
     program: Option<u64>,
     shutdown: Option<Shutdown>,
@@ -125,12 +146,15 @@ fn main() -> i32 {
         kernel_log: KernelLog::new(),
         cores: CoreSet::default(),
         formation: Formation::new(own, cores),
-        membership: Membership::new(own, patience_ns),
+        agent: Agent::new(own, patience_ns, Arc::new(machine_for_trees())),
         awake: Awake::new(patience_ns / 4 * 3, started_ns),
         domains: Domains::default(),
         requests: Requests::default(),
         family: Family::default(),
         devices: Devices::default(),
+        registry: Registry::default(),
+        transfers: Transfers::default(),
+        spans: Spans::default(),
         program: None,
         shutdown: None,
         started_ns,
@@ -149,6 +173,26 @@ fn main() -> i32 {
     let actions = monitor.formation.start(clock::now_ns());
     monitor.form(actions);
     monitor.serve()
+}
+
+/// What the machine's own tables say of the way between nodes, as costs: messages between nodes
+/// take longer by their distance, of which the firmware says 10 for a node and itself.
+fn machine_for_trees() -> tree::Machine {
+    let machine = authority::machine();
+    let nodes = machine.cores().iter().map(|core| core.node as usize);
+    tree::Machine::new(nodes.collect(), |from, to| {
+        let known = machine.distance.get(from).and_then(|row| row.get(to));
+        let distance = match known.copied().unwrap_or(0) {
+            0 if from == to => 10,
+            0 => 20,
+            known => u32::from(known),
+        };
+        tree::Cost {
+            send_ns: SEND_NS * distance / 10,
+            latency_ns: LATENCY_NS * distance / 10,
+            receive_ns: RECEIVE_NS * distance / 10,
+        }
+    })
 }
 
 impl Monitor {
@@ -197,7 +241,7 @@ impl Monitor {
         let shutdown = self.shutdown.as_ref().map(|shutdown| shutdown.deadline_ns);
         [
             self.formation.deadline_ns(),
-            self.membership.deadline_ns().map(|at| self.awake.real(at)),
+            self.agent.deadline_ns().map(|at| self.awake.real(at)),
             self.console.deadline_ns(),
             shutdown,
         ]
@@ -251,9 +295,9 @@ impl Monitor {
 
     fn on_message(&mut self, from: usize, message: &urpc::Message) {
         let (kind, words) = (message.kind(), &message.payload);
-        if let Some(message) = membership::Message::decode(kind, words) {
-            let now_ns = self.awake.at(clock::now_ns());
-            let actions = self.membership.on_message(from, &message, now_ns);
+        if Agent::is_ours(kind) {
+            let (now_ns, words) = (self.awake.at(clock::now_ns()), *words);
+            let actions = self.agent.on_message(from, &Line { kind, words }, now_ns);
             self.carry_out(actions);
         } else if let Some(message) = formation::Message::decode(kind, words) {
             let actions = self.formation.on_message(from, &message, clock::now_ns());
@@ -275,7 +319,7 @@ impl Monitor {
 
     /// The view that holds: the first one, or what became of it.
     fn view(&self) -> &View {
-        let later = self.membership.view();
+        let later = self.agent.view();
         if later.cores.is_empty() {
             return self.formation.view();
         }
@@ -286,7 +330,7 @@ impl Monitor {
     fn tick(&mut self) -> bool {
         let now_ns = clock::now_ns();
         let formed = self.formation.on_tick(now_ns);
-        let changed = self.membership.on_tick(self.awake.at(now_ns));
+        let changed = self.agent.on_tick(self.awake.at(now_ns));
         let busy = !(formed.is_empty() && changed.is_empty());
         self.form(formed);
         self.carry_out(changed);
@@ -320,8 +364,9 @@ impl Monitor {
                         let (up, all) = (view.cores.len(), authority::machine().cores().len());
                         self.log_phase(&format!("{up} of {all} cores up"));
                     }
-                    let actions = self.membership.begin(view, self.awake.at(clock::now_ns()));
-                    self.carry_out(actions);
+                    let now_ns = self.awake.at(clock::now_ns());
+                    let begin = self.agent.with_membership(|one| one.begin(view, now_ns));
+                    self.carry_out(begin);
                 }
                 Action::AllConnected => {
                     let up = self.view().cores.len();
@@ -332,13 +377,12 @@ impl Monitor {
         }
     }
 
-    /// Does what the membership protocol decided.
-    fn carry_out(&mut self, actions: Vec<membership::Action>) {
-        use membership::Action;
+    /// Does what the protocols decided.
+    fn carry_out(&mut self, actions: Vec<agent::Action>) {
+        use agent::Action;
         for action in actions {
             match action {
-                Action::Send(to, message) => {
-                    let (kind, words) = message.encode();
+                Action::Send(to, Line { kind, words }) => {
                     self.mesh
                         .send(&mut self.store, to, &urpc::Message::new(kind, words));
                 }
@@ -353,6 +397,9 @@ impl Monitor {
                     // Only who asked for it is left out while it runs.
                     self.log(&format!("out of the view of epoch {:?}", view.epoch));
                 }
+                Action::Names(action) => self.on_names(&action),
+                Action::Regions(action) => self.on_regions(action),
+                Action::Spaces(action) => self.on_spaces(action),
             }
         }
     }

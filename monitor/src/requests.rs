@@ -158,7 +158,14 @@ impl Monitor {
             return add_text(&mut domain.text, message);
         }
         let requester = Requester::Domain(id, token);
-        let answer = if core == self.own {
+        let kind = message.kind();
+        let answer = if interface::names::REQUESTS.contains(&kind) {
+            self.serve_names(requester, id, kind, arguments)
+        } else if interface::regions::REQUESTS.contains(&kind) {
+            self.serve_regions(requester, id, kind, arguments)
+        } else if interface::spaces::REQUESTS.contains(&kind) {
+            self.serve_spaces(requester, id, kind, arguments)
+        } else if core == self.own {
             self.serve_own(requester, message.kind(), arguments, id, job)
         } else {
             self.hand_on(core, (id, token, job), message.kind(), arguments)

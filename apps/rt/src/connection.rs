@@ -109,9 +109,15 @@ impl Connection {
             core::hint::spin_loop();
             return;
         }
+        self.wait_until(None, wait);
+    }
+
+    /// Blocks until the doorbell rings or the clock reaches the deadline. It may return early; look
+    /// again.
+    pub fn wait_until(&mut self, deadline_ns: Option<u64>, wait: Wait) {
         self.ring_if_needed();
         if self.channel.prepare_sleep(wait) {
-            system_call::wait(None);
+            system_call::wait(deadline_ns);
             self.channel.awake();
         }
     }

@@ -1,10 +1,11 @@
 //! Frames: memory that a domain shares with others.
 
 use abi::layout::PAGE;
+use core::sync::atomic::{AtomicU64, Ordering, fence};
 use urpc::{Channel, Side, frame_bytes};
 
 /// Memory shared with other domains, mapped in this one. Whoever has it may write to it at
-/// any time, so it is only ever looked at through channels.
+/// any time, so it is only ever looked at through channels and atomic words.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame {
     address: u64,
@@ -68,11 +69,24 @@ impl Frame {
             "whole pages of the frame"
         );
         for at in (offset..offset + bytes).step_by(8) {
-            let word = (self.address as usize + at) as *const core::sync::atomic::AtomicU64;
-            // SAFETY: an aligned word of the frame, which stays mapped; other accesses to
-            // it are atomic too.
-            unsafe { &*word }.store(0, core::sync::atomic::Ordering::Relaxed);
+            self.word(at / 8).store(0, Ordering::Relaxed);
         }
-        core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The word with this index, which others may change at any time.
+    ///
+    /// # Panics
+    /// If it does not lie within the frame.
+    pub fn word(&self, index: usize) -> &'static AtomicU64 {
+        assert!(
+            index < self.bytes() / 8,
+            "word {index} of a frame of {} bytes",
+            self.bytes
+        );
+        let word = (self.address as usize + index * 8) as *const AtomicU64;
+        // SAFETY: an aligned word of the frame, which stays mapped for the life of the domain; other
+        // accesses to it are atomic too.
+        unsafe { &*word }
     }
 }

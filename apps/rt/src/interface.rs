@@ -8,6 +8,10 @@
 //!  reply     word 0: token                                word 1: Error   words 2-6: results
 //! ```
 
+pub mod names;
+pub mod regions;
+pub mod spaces;
+
 /// Bytes for the console; a newline ends a line. No reply.
 pub const WRITE: u16 = 1;
 /// Up to 48 bytes of text for the next [`SPAWN`] with the same token. No reply.
@@ -82,10 +86,12 @@ pub const IRQ: u16 = 20;
 /// Asks where something of the machine is: what, as [`located`] has it, and its number. Back: as
 /// said there, or [`Error::NoSuchDevice`].
 pub const LOCATE: u16 = 21;
-/// All requests.
-pub const REQUESTS: core::ops::RangeInclusive<u16> = TEXT..=LOCATE;
+/// All requests; those of [`names`], [`regions`] and [`spaces`] have ranges of their own.
+pub const REQUESTS: core::ops::Range<u16> = TEXT..0x60;
 /// The answer to a request.
-pub const REPLY: u16 = 32;
+pub const REPLY: u16 = 0x60;
+/// Something that the domain asked to be told of; which request began it is in the token of word 0.
+pub const EVENT: u16 = 0x61;
 
 /// Bytes of text in one [`TEXT`] message.
 pub const TEXT_BYTES: usize = 48;
@@ -176,6 +182,18 @@ pub enum Error {
     /// The core that was asked was lost before it answered: whether it did what it was asked is
     /// not known.
     CoreLost = 23,
+    /// A name is 1 to 32 bytes, none of them 0.
+    BadName = 24,
+    /// Another domain has bound the name.
+    NameTaken = 25,
+    /// Nobody has bound the name.
+    NotBound = 26,
+    /// Another domain has bound the name: it alone may unbind it.
+    NotOwner = 27,
+    /// The registry is full.
+    TooManyNames = 28,
+    /// The domain has as many watches as it may have, or all domains of its core together.
+    TooManyWatches = 29,
 }
 
 impl Error {
@@ -205,6 +223,12 @@ impl Error {
             21 => Self::NoSuchDevice,
             22 => Self::ByLevel,
             23 => Self::CoreLost,
+            24 => Self::BadName,
+            25 => Self::NameTaken,
+            26 => Self::NotBound,
+            27 => Self::NotOwner,
+            28 => Self::TooManyNames,
+            29 => Self::TooManyWatches,
             _ => Self::NoSuchRequest,
         })
     }
@@ -236,6 +260,12 @@ impl core::fmt::Display for Error {
             Self::NoSuchDevice => "no such device, or not this domain's",
             Self::ByLevel => "interrupts by level are not supported",
             Self::CoreLost => "the core that was to answer was lost: ask again on another one",
+            Self::BadName => "a name is 1 to 32 bytes, none of them 0",
+            Self::NameTaken => "another domain has bound the name",
+            Self::NotBound => "nobody has bound the name",
+            Self::NotOwner => "another domain has bound the name: it alone may unbind it",
+            Self::TooManyNames => "the registry is full: unbind something first",
+            Self::TooManyWatches => "too many watches: end one first",
         })
     }
 }

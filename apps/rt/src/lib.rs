@@ -20,6 +20,8 @@
 //! | [`frame`]       | memory shared with other domains                                   |
 //! | [`interface`]   | the messages between a domain and its monitor                      |
 //! | [`monitor`]     | spawn, wait, kill, frames, RAM, doorbells: what the monitor does   |
+//! | [`names`]       | names that all cores know: bind, look up, watch                    |
+//! | [`coordination`]| locks, semaphores, barriers over all cores, made of names          |
 //! | [`system_call`] | what the CPU driver does for us                                    |
 //! | [`capability`]  | capabilities: copy, retype, delete, revoke, and slots for them     |
 //! | [`memory`]      | RAM of our own, and objects made of it                             |
@@ -39,6 +41,7 @@ pub mod capability;
 pub mod clock;
 pub mod connection;
 pub mod console;
+pub mod coordination;
 pub mod device;
 pub mod dispatcher;
 pub mod frame;
@@ -47,6 +50,7 @@ pub mod interface;
 pub mod lrpc;
 pub mod memory;
 pub mod monitor;
+pub mod names;
 pub mod space;
 mod start;
 pub mod system_call;

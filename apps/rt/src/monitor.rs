@@ -1,11 +1,13 @@
 //! What the monitor does for a program: spawn, wait, kill, frames, RAM, doorbells.
 
 use crate::capability::{Address, MONITOR_DOORBELL, slots};
+use crate::clock;
 use crate::connection::Connection;
 use crate::frame::Frame;
 use crate::interface::{self, Error, TEXT_BYTES, state};
 use crate::startup;
 use abi::limits::{ARGUMENT_BYTES, PAGE_CHANNEL_SLOTS};
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use spin::{LazyLock, Mutex};
@@ -25,12 +27,16 @@ impl Domain {
 /// A request that was sent and not answered yet.
 #[derive(Debug)]
 #[must_use = "a request has an answer"]
-pub struct Token(u32);
+pub struct Token(pub(crate) u32);
+
+/// Most events that are kept for who asks for them later.
+const MAX_EVENTS: usize = 4096;
 
 struct Client {
     connection: Connection,
     next_token: u32,
     replies: Vec<(u32, Message)>,
+    events: VecDeque<(u32, Message)>,
 }
 
 static CLIENT: LazyLock<Mutex<Client>> = LazyLock::new(|| {
@@ -43,6 +49,7 @@ static CLIENT: LazyLock<Mutex<Client>> = LazyLock::new(|| {
         connection: Connection::on_this_core(channel, Some(MONITOR_DOORBELL)),
         next_token: 1,
         replies: Vec::new(),
+        events: VecDeque::new(),
     })
 });
 
@@ -68,8 +75,34 @@ impl Client {
     }
 
     fn keep(&mut self, message: Message) {
+        let token = message.payload[0] as u32;
         if message.kind() == interface::REPLY {
-            self.replies.push((message.payload[0] as u32, message));
+            self.replies.push((token, message));
+        } else if message.kind() == interface::EVENT && self.events.len() < MAX_EVENTS {
+            self.events.push_back((token, message));
+        }
+    }
+
+    /// The next event of what began with this token; `None` when the clock reaches the deadline.
+    fn event(&mut self, token: u32, deadline_ns: Option<u64>) -> Result<Option<Message>, Error> {
+        loop {
+            let mut events = self.events.iter();
+            if let Some(at) = events.position(|(of, _)| *of == token) {
+                return Ok(self.events.remove(at).map(|(_, message)| message));
+            }
+            match self.connection.channel().recv() {
+                Ok(message) => {
+                    self.connection.ring_if_needed();
+                    self.keep(message);
+                }
+                Err(ReceiveError::Empty) => {
+                    if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= clock::now_ns()) {
+                        return Ok(None);
+                    }
+                    self.connection.wait_until(deadline_ns, Wait::Message);
+                }
+                Err(_) => return Err(Error::MonitorGone),
+            }
         }
     }
 
@@ -121,6 +154,17 @@ pub fn answer(token: Token) -> Result<[u64; 5], Error> {
     CLIENT.lock().reply(token.0)
 }
 
+/// The next event of what this request began; `None` when the clock reaches the deadline
+/// ([`clock::now_ns`]; without one, it waits for as long as it takes).
+pub(crate) fn event(token: u32, deadline_ns: Option<u64>) -> Result<Option<Message>, Error> {
+    CLIENT.lock().event(token, deadline_ns)
+}
+
+/// Forgets the events of what this request began.
+pub(crate) fn forget_events(token: u32) {
+    CLIENT.lock().events.retain(|(of, _)| *of != token);
+}
+
 /// Gives up on all answers that have come and nobody took, and says how many there were.
 pub fn discard_answers() -> usize {
     let mut client = CLIENT.lock();
@@ -136,7 +180,7 @@ pub fn ask(core: usize, kind: u16, arguments: [u64; 6]) -> Result<[u64; 5], Erro
     answer(request(core, kind, arguments)?)
 }
 
-fn here() -> usize {
+pub(crate) fn here() -> usize {
     startup().core as usize
 }
 

@@ -634,7 +634,8 @@ impl Names {
         done.map_or(0, |done| done.sequence.wrapping_add(1))
     }
 
-    fn has_room(&self) -> bool {
+    /// Whether another update can be asked for now.
+    pub fn has_room(&self) -> bool {
         let ahead = |of: u16| usize::from(self.sequence.wrapping_sub(of));
         let oldest = self.pending.front();
         // Numbers go round: none may be so far ahead of the last commit that it seems to be before it.

@@ -35,13 +35,18 @@ const SHAPES: [(i64, i64); 18] = [
 
 /// Programs that test the system from within: cores, sockets, command, and the line that
 /// they end with when all is well.
-const PROGRAMS: [(i64, i64, &str, &str); 44] = [
+const PROGRAMS: [(i64, i64, &str, &str); 49] = [
     (1, 1, "isolation", "isolation: passed"),
     (3, 1, "isolation", "isolation: passed"),
     (13, 3, "isolation", "isolation: passed"),
     (64, 1, "isolation", "isolation: passed"),
     (3, 1, "members", "members: passed"),
     (64, 2, "members", "members: passed"),
+    (1, 1, "names-test", "names-test: passed"),
+    (2, 1, "names-test", "names-test: passed"),
+    (4, 2, "names-test", "names-test: passed"),
+    (7, 1, "names-test", "names-test: passed"),
+    (16, 1, "names-test --rounds 1", "names-test: passed"),
     (3, 1, "fault all", "fault: passed"),
     (4, 1, "channel-test", "channel-test: passed"),
     (1, 1, "spawn-test", "spawn-test: passed"),
