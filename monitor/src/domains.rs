@@ -553,7 +553,7 @@ impl Monitor {
         if let Some(frame) = domain.frame {
             self.family.give_back(&mut self.store, frame);
         }
-        self.tell_of_exit(domain.id, status, domain.parent);
+        self.tell_of_exit(domain.id, domain.job, status, domain.parent);
         self.domain_ended(domain.id, status);
     }
 }

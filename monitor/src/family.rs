@@ -8,8 +8,8 @@ use crate::Monitor;
 use crate::domains::{Request, SharedFrame};
 use crate::mesh;
 use crate::requests::{Answer, Requester, value};
-use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use rt::authority::{SharedRam, Store};
 use rt::interface::{Error, LOST_STATUS};
@@ -22,6 +22,27 @@ const MAX_CHILDREN_OF_CORE: usize = 4096;
 /// Most frames of one domain, and of all domains of a core together.
 const MAX_FRAMES: usize = 256;
 const MAX_FRAMES_OF_CORE: usize = 2048;
+
+/// Most waits for the end of domains that are not one's children: on a core, and of one domain; and
+/// how many ends that are over a core remembers.
+const MAX_WATCHERS: usize = 1024;
+const MAX_WATCHERS_OF_DOMAIN: usize = 64;
+const REMEMBERED_ENDS: usize = 256;
+
+/// Somebody who is no parent waits for the end of a domain of this core.
+struct Watcher {
+    domain: u64,
+    by: u64,
+    requester: Requester,
+}
+
+/// A domain of this core that has ended.
+struct End {
+    domain: u64,
+    job: u64,
+    parent: u64,
+    status: i32,
+}
 
 /// A child of a domain of this core.
 struct Child {
@@ -55,6 +76,9 @@ pub struct Family {
     frames: BTreeMap<u64, Frame>,
     /// By physical address.
     lent: BTreeMap<u64, Lent>,
+    watchers: Vec<Watcher>,
+    /// The last ones.
+    ends: VecDeque<End>,
 }
 
 impl Family {
@@ -217,6 +241,36 @@ impl Monitor {
         }
     }
 
+    /// Answers with the exit status of a domain of this core, for another of its job that is not its
+    /// parent: now, if it was among the last that ended, or when it has ended.
+    pub fn watch_end(
+        &mut self,
+        requester: Requester,
+        (by, job): (u64, u64),
+        domain: u64,
+    ) -> Result<Option<[u64; 5]>, Error> {
+        let alive = self.domains.by_id(domain).filter(|_| domain != by);
+        if alive.is_some_and(|alive| alive.job == job) {
+            let watchers = &self.family.watchers;
+            let own = watchers.iter().filter(|watcher| watcher.by == by).count();
+            if own >= MAX_WATCHERS_OF_DOMAIN || watchers.len() >= MAX_WATCHERS {
+                return Err(Error::Busy);
+            }
+            let watcher = Watcher {
+                domain,
+                by,
+                requester,
+            };
+            self.family.watchers.push(watcher);
+            return Ok(None);
+        }
+        let mut ends = self.family.ends.iter();
+        // Its parent has been told once.
+        let end = ends.find(|end| end.domain == domain && end.job == job && end.parent != by);
+        let status = end.ok_or(Error::NoSuchDomain)?.status;
+        value(u64::from(status as u32)).map(Some)
+    }
+
     /// Answers whether a child has ended, and with its exit status if so.
     pub fn try_wait_for(&mut self, parent: u64, child: u64) -> Answer {
         match self.child_of(parent, child)?.status {
@@ -230,8 +284,25 @@ impl Monitor {
 
     /// A domain of this core ended: its parent's monitor learns of it, and what it held
     /// here is given up.
-    pub fn tell_of_exit(&mut self, id: u64, status: i32, parent: u64) {
-        self.family.children.retain(|_, child| child.parent != id);
+    pub fn tell_of_exit(&mut self, id: u64, job: u64, status: i32, parent: u64) {
+        let family = &mut self.family;
+        family.children.retain(|_, child| child.parent != id);
+        family.watchers.retain(|watcher| watcher.by != id);
+        if family.ends.len() >= REMEMBERED_ENDS {
+            family.ends.pop_front();
+        }
+        let domain = id;
+        family.ends.push_back(End {
+            domain,
+            job,
+            parent,
+            status,
+        });
+        let is_of = |watcher: &mut Watcher| watcher.domain == id;
+        let watchers: Vec<Watcher> = family.watchers.extract_if(.., is_of).collect();
+        for watcher in watchers {
+            self.answer(watcher.requester, value(u64::from(status as u32)).map(Some));
+        }
         self.release_frames(id);
         let core = (parent >> 32) as usize;
         if parent == 0 || core == self.own {

@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use protocols::kinds;
 use rt::authority::Store;
 use rt::capability::Address;
+use rt::interface::counter;
 use rt::system_call;
 use urpc::{Channel, Message, ReceiveError, SendError, Wait};
 
@@ -41,6 +42,23 @@ pub struct Mesh {
     /// The cores that there is a channel with.
     connected: Vec<usize>,
     ended: Vec<usize>,
+    /// Messages sent, by [`counter`].
+    sent: [u64; CLASSES],
+}
+
+/// Kinds of messages that are counted apart.
+const CLASSES: usize = (counter::OF_OTHERS - counter::MESSAGES) as usize;
+
+/// As what a message of this kind is counted.
+fn class(kind: u16) -> u64 {
+    match kind {
+        kind if kinds::MEMBERSHIP.contains(&kind) => counter::OF_MEMBERSHIP,
+        kind if kinds::NAMES.contains(&kind) => counter::OF_NAMES,
+        kind if kinds::REGIONS.contains(&kind) => counter::OF_REGIONS,
+        kind if kinds::SPACES.contains(&kind) => counter::OF_SPACES,
+        kind if kind & FORWARDED != 0 || kind == EXITED => counter::OF_REQUESTS,
+        _ => counter::OF_OTHERS,
+    }
 }
 
 impl Mesh {
@@ -51,6 +69,20 @@ impl Mesh {
             peers: (0..MAX_CORES).map(|_| None).collect(),
             connected: Vec::new(),
             ended: Vec::new(),
+            sent: [0; CLASSES],
+        }
+    }
+
+    /// One of its counters, as [`counter`] numbers them.
+    pub fn counted(&self, index: u64) -> Option<u64> {
+        let channels = self.peers.iter().flatten();
+        match index {
+            counter::MESSAGES => Some(self.sent.iter().sum()),
+            counter::LINES => Some(channels.map(|peer| peer.channel.lines_written()).sum()),
+            counter::OF_MEMBERSHIP..=counter::OF_OTHERS => {
+                Some(self.sent[(index - counter::OF_MEMBERSHIP) as usize])
+            }
+            _ => None,
         }
     }
 
@@ -67,6 +99,7 @@ impl Mesh {
         if let Some(Some(peer)) = self.peers.get_mut(to)
             && !peer.ended
         {
+            self.sent[(class(message.kind()) - counter::OF_MEMBERSHIP) as usize] += 1;
             peer.outbox.push_back(*message);
             if peer.outbox.len() == 1 {
                 peer.push();

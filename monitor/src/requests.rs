@@ -19,7 +19,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use rt::authority;
 use rt::capability::Address;
-use rt::interface::{self, Error, TEXT_BYTES};
+use rt::interface::{self, Error, LOST_STATUS, TEXT_BYTES, counter};
 use urpc::{Message, ReceiveError};
 
 /// Most messages taken from one domain before others have their turn.
@@ -53,6 +53,8 @@ enum What {
     Spawn { frame: Option<u64> },
     /// A doorbell of this core, for this slot.
     Doorbell { core: usize, slot: Address },
+    /// The exit status of a domain.
+    Wait,
 }
 
 /// What this monitor remembers of requests.
@@ -207,7 +209,7 @@ impl Monitor {
         };
         let [a, b, c, d, ..] = arguments;
         match kind {
-            interface::WAIT => return self.wait_for(requester, id, a),
+            interface::WAIT => return self.wait_for_any(requester, (id, token, job), a),
             interface::TRY_WAIT => self.try_wait_for(id, a),
             interface::SPAWN => {
                 let request = self.spawn_request(id, token, arguments)?;
@@ -233,6 +235,30 @@ impl Monitor {
         .map(Some)
     }
 
+    /// Answers with the exit status of a domain when it has ended: of a child, or of any domain of
+    /// the same job, which the monitor of its own core knows.
+    fn wait_for_any(
+        &mut self,
+        requester: Requester,
+        (id, token, job): (u64, u32, u64),
+        domain: u64,
+    ) -> Result<Option<[u64; 5]>, Error> {
+        let of_child = self.wait_for(requester, id, domain);
+        if of_child != Err(Error::NoSuchDomain) {
+            return of_child;
+        }
+        let core = (domain >> 32) as usize;
+        if core == self.own {
+            return self.watch_end(requester, (id, job), domain);
+        }
+        let arguments = [domain, id, 0, 0, 0, 0];
+        let handed_on = self.hand_on(core, (id, token, job), interface::WAIT, arguments);
+        handed_on.map_err(|error| match error {
+            Error::NoSuchCore => Error::NoSuchDomain,
+            other => other,
+        })
+    }
+
     /// Hands a request on to the monitor of the core it is about.
     fn hand_on(
         &mut self,
@@ -254,6 +280,7 @@ impl Monitor {
         arguments[5] = job;
         let mut what = What::Plain;
         match kind {
+            interface::WAIT => what = What::Wait,
             interface::DOORBELL => {
                 let slot = Address(arguments[1]);
                 what = What::Doorbell { core, slot };
@@ -351,6 +378,10 @@ impl Monitor {
                     .and_then(|vector| value(u64::from(vector)));
                 self.answer(requester, answer.map(Some));
             }
+            interface::WAIT => {
+                let answer = self.watch_end(requester, (b, job), a);
+                self.answer(requester, answer);
+            }
             kind => {
                 let answer = self.serve_any(kind, arguments, job);
                 self.answer(requester, answer.map(Some));
@@ -391,10 +422,19 @@ impl Monitor {
                 Ok(()) => value(0),
                 Err(_) => Err(Error::TestHooksOff),
             },
-            interface::COUNTER => authority::counter(a)
-                .map_err(|_| Error::BadArgument)
-                .and_then(value),
+            interface::COUNTER => value(self.counted(a).ok_or(Error::BadArgument)?),
             _ => Err(Error::NoSuchRequest),
+        }
+    }
+
+    /// A counter of this core's CPU driver or monitor.
+    fn counted(&self, index: u64) -> Option<u64> {
+        let of_agent = self.agent.counters();
+        match index {
+            counter::REFUSED => Some(of_agent.refused),
+            counter::HELD_BACK => Some(of_agent.held_back),
+            counter::MESSAGES.. => self.mesh.counted(index),
+            _ => authority::counter(index).ok(),
         }
     }
 
@@ -455,6 +495,11 @@ impl Monitor {
         };
         match what {
             What::Plain => {}
+            What::Wait => {
+                if reply == Err(Error::CoreLost) {
+                    reply = value(u64::from(LOST_STATUS as u32));
+                }
+            }
             What::Spawn { frame } => self.on_spawn_reply(domain, frame, &reply),
             What::Doorbell { core, slot } => {
                 reply = reply.and_then(|[vector, ..]| {

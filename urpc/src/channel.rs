@@ -181,6 +181,16 @@ impl<H: Half> Channel<H> {
         self.slots as usize - 1
     }
 
+    /// Lines that this end has written since it [attached](Channel::attach): one for each message, one
+    /// for each quarter of a ring that it received, two for each sleep. What its writes cost other
+    /// cores follows from it.
+    #[must_use]
+    pub fn lines_written(&self) -> u64 {
+        let sent = self.send_next.since(Sequence::FIRST);
+        let acknowledged = self.acknowledged_by_us.since(Sequence::FIRST);
+        sent + acknowledged / (self.slots / 4) + self.doorbell.announced()
+    }
+
     /// Messages that can be sent now without an error; 0 if the channel is not open.
     pub fn free_slots(&mut self) -> usize {
         self.look_for_acknowledgement();

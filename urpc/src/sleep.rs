@@ -51,6 +51,12 @@ impl Doorbell {
             closing: false,
         }
     }
+
+    /// How often this end has announced sleep, and withdrawn it.
+    pub(crate) fn announced(&self) -> u64 {
+        let is_asleep = self.asleep & WAIT_MASK != 0;
+        self.asleep / (WAIT_MASK + 1) * 2 - u64::from(is_asleep)
+    }
 }
 
 impl<H: Half> Channel<H> {

@@ -29,7 +29,9 @@ pub const TEXT: u16 = 2;
 ///
 /// Back: the domain.
 pub const SPAWN: u16 = 3;
-/// Waits for a domain that this one started. Back: the exit status.
+/// Waits for the end of a domain that this one started, once; or of any other of the same job, on
+/// whatever core, as often as one likes as long as it runs and some time afterwards. Back: the exit
+/// status.
 pub const WAIT: u16 = 4;
 /// Ends a domain of the same job.
 pub const KILL: u16 = 5;
@@ -45,7 +47,8 @@ pub const VIEW: u16 = 8;
 pub const MAPPING: u16 = 9;
 /// Test hook: has a core's CPU driver write to a physical address that is not its own.
 pub const WILD_WRITE: u16 = 10;
-/// Reads one of a core's counters. Back: its value.
+/// Reads one of a core's counters: an index into [`abi::record::Counters`], or one of [`counter`].
+/// Back: its value.
 pub const COUNTER: u16 = 11;
 /// Sends back what it was sent.
 pub const ECHO: u16 = 12;
@@ -98,6 +101,30 @@ pub const TEXT_BYTES: usize = 48;
 
 /// In [`SPAWN`], beside the bytes of arguments: the child has its parent's environment.
 pub const INHERIT: u64 = 1 << 32;
+
+/// What a monitor counts, for [`COUNTER`]: all since its start.
+pub mod counter {
+    /// Messages to other monitors.
+    pub const MESSAGES: u64 = 0x100;
+    /// Of these: about which cores are up.
+    pub const OF_MEMBERSHIP: u64 = 0x101;
+    /// About names.
+    pub const OF_NAMES: u64 = 0x102;
+    /// About capabilities on several cores.
+    pub const OF_REGIONS: u64 = 0x103;
+    /// About address spaces that span cores.
+    pub const OF_SPACES: u64 = 0x104;
+    /// Requests handed on for domains, answers to them, exits.
+    pub const OF_REQUESTS: u64 = 0x105;
+    /// Text, and everything else.
+    pub const OF_OTHERS: u64 = 0x106;
+    /// Cache lines written in the channels to other monitors: messages, acknowledgements, sleep.
+    pub const LINES: u64 = 0x107;
+    /// Messages of older views that were refused.
+    pub const REFUSED: u64 = 0x108;
+    /// Messages of newer views that had to wait.
+    pub const HELD_BACK: u64 = 0x109;
+}
 
 /// What [`LOCATE`] is asked for.
 pub mod located {

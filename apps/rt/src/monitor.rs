@@ -338,7 +338,9 @@ pub fn spawn(core: usize, arguments: &[&str], frame: Option<&Frame>) -> Result<D
     end_spawn(begin_spawn(core, arguments, frame)?)
 }
 
-/// Waits for a domain that this one started, and returns its exit status.
+/// Waits for the end of a domain of this job, on whatever core, and returns its exit status. One that
+/// this domain started is waited for once; others may be as often as one likes, as long as they run
+/// and some time afterwards (a core remembers the last 256 that ended).
 pub fn wait(domain: Domain) -> Result<i32, Error> {
     ask(here(), interface::WAIT, [domain.0, 0, 0, 0, 0, 0]).map(|results| results[0] as i32)
 }
@@ -443,6 +445,11 @@ pub fn list(core: usize) -> Result<Vec<Listed>, Error> {
 /// How much memory a core has left: free pages of private and of shared RAM.
 pub fn memory(core: usize) -> Result<(u64, u64), Error> {
     ask(core, interface::MEMORY, [0; 6]).map(|results| (results[0], results[1]))
+}
+
+/// One of a core's counters: see [`interface::COUNTER`].
+pub fn counter(core: usize, index: u64) -> Result<u64, Error> {
+    ask(core, interface::COUNTER, [index, 0, 0, 0, 0, 0]).map(|results| results[0])
 }
 
 /// What a core's monitor thinks of the machine: epoch, and the set of cores that are up.

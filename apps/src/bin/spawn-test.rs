@@ -41,6 +41,8 @@ const SLEEPER: &str = "sleeper";
 const READER: &str = "reader";
 /// It starts a reader.
 const PARENT: &str = "parent";
+/// It waits for a domain that is not its child.
+const WAITER: &str = "waiter";
 /// It rings what it was given.
 const RINGER: &str = "ringer";
 /// How long something may take that comes by itself.
@@ -59,6 +61,7 @@ fn main() -> i32 {
         },
         Some(READER) => return read_environment(start.arguments().skip(2)),
         Some(PARENT) => return parent(),
+        Some(WAITER) => return waiter(start.arguments().nth(2)),
         Some(RINGER) => return i32::from(system_call::ring(GIFT).is_err()),
         _ => {}
     }
@@ -79,6 +82,11 @@ fn main() -> i32 {
     }
     misuse_of_requests(here, &mut outcome);
     families(&cores, &mut outcome);
+    for waiting in [here, last] {
+        for watched in [here, last] {
+            siblings(waiting, watched, &mut outcome);
+        }
+    }
     kill_sleepers(&cores, &mut outcome);
     let after = fill(last, &mut outcome);
     outcome.expect(
@@ -302,6 +310,42 @@ fn families(cores: &[usize], outcome: &mut Outcome) {
     if let Err(error) = capabilities_of_children(outcome) {
         outcome.expect("slots", &error, &Error::NoMemory);
     }
+}
+
+/// Waits for a domain that is none of its children.
+fn waiter(domain: Option<&str>) -> i32 {
+    let domain = domain.and_then(|word| word.parse().ok()).map(Domain);
+    let Some(domain) = domain else {
+        return -1;
+    };
+    // As often as one likes.
+    let first = monitor::wait(domain);
+    match (first, monitor::wait(domain)) {
+        (Ok(status), Ok(again)) if again == status => status + 1,
+        _ => -2,
+    }
+}
+
+/// Whoever is of the same job can wait for a domain, on whatever core, before its end and after it.
+fn siblings(waiting: usize, watched: usize, outcome: &mut Outcome) {
+    let spawn = |word: Result<Domain, Error>| {
+        let word = format!("{}", word.map_or(0, |domain| domain.0));
+        monitor::spawn(waiting, &["spawn-test", WAITER, &word], None)
+    };
+    let sleeper = monitor::spawn(watched, &["spawn-test", SLEEPER], None);
+    let early = [spawn(sleeper), spawn(sleeper)];
+    clock::sleep_ns(PAUSE_NS);
+    outcome.expect("a kill", &sleeper.and_then(monitor::kill), &Ok(()));
+    let status = sleeper.and_then(monitor::wait);
+    outcome.expect("its status", &status, &Ok(KILLED_STATUS));
+    let late = spawn(sleeper);
+    for waiter in early.into_iter().chain([late]) {
+        let status = waiter.and_then(monitor::wait);
+        outcome.expect("what a sibling waited for", &status, &Ok(KILLED_STATUS + 1));
+    }
+    let nobody = spawn(Ok(Domain((watched as u64) << 32 | 0xff_ff00)));
+    let status = nobody.and_then(monitor::wait);
+    outcome.expect("a wait for nobody", &status, &Ok(-2));
 }
 
 /// Gifts, and children that are not started, on this core.
