@@ -81,6 +81,7 @@ impl Message {
             kind::VIEW => Self::View(View {
                 epoch: Epoch::from_word(first),
                 cores: set,
+                settings: 0,
             }),
             kind::HELLO => Self::Hello {
                 epoch: Epoch::from_word(first),
@@ -274,6 +275,7 @@ impl Formation {
                 let view = View {
                     epoch: self.view.epoch.next(self.own),
                     cores: self.below.clone(),
+                    settings: 0,
                 };
                 self.install(view, actions);
             }
@@ -435,6 +437,7 @@ mod tests {
                 let expected = View {
                     epoch: Epoch::default().next(0),
                     cores: (0..cores).collect(),
+                    settings: 0,
                 };
                 for monitor in machine.monitors.iter().flatten() {
                     assert_eq!(*monitor.view(), expected);
@@ -481,6 +484,7 @@ mod tests {
                     coordinator: 2,
                 },
                 cores: all.clone(),
+                settings: 0,
             }), // from a child
             Message::Hello {
                 epoch: Epoch::default(),

@@ -21,8 +21,8 @@
 //! on without it: an INIT stops it, whatever it was doing. So a core outside of the view does
 //! nothing any more, and its memory can be had again. A core that was suspected wrongly learns it
 //! from the probe if it is only slow. Else it has stopped; whoever starts it anew sponsors it, and it
-//! comes back in a new epoch, with nothing of what it was. (The simulator does that; the monitor
-//! does not start fenced cores anew yet.) What comes from outside of the view is left aside.
+//! comes back in a new epoch, with nothing of what it was. What comes from outside of the view is
+//! left aside.
 //!
 //! **Why survivors agree.** A view takes effect where its message arrives, and its coordinator can
 //! stop before it has arrived everywhere. The next coordinator fences that one, and asks all others
@@ -35,10 +35,35 @@
 //! Cores join and leave by the same way: whoever started one says so ([`Message::Join`]), and
 //! whoever leaves asks for it ([`Message::Leave`]); both are said again to a new coordinator. Whoever
 //! joins may get a view that the others do not, if its coordinator stops just then. So all that gave
-//! their promise know of it ([`Message::Gather`]), and it is in the next view as well.
+//! their promise know of it ([`Message::Gather`]), and the next coordinator asks those that join as
+//! well: who holds a view says so, and the newest is gone on from; who holds none promises only.
+//!
+//! **Why a new life is not taken for the former one.** A core that was fenced and started anew has
+//! lost all that others think it has. They notice if every one of them holds a view without it in
+//! between. Three rules see to that:
+//!
+//! 1. A core without a view answers only to a [`Message::Gather`] that names it as one that joins,
+//!    and follows only the view of the last ballot that it answered. Nothing that was meant for its
+//!    former life makes it go on as that: it does not answer, and is fenced.
+//! 2. Who joins and holds no view is taken into a view only if all views that were answered with are
+//!    the one that the coordinator holds, and it is not in that.
+//! 3. Else the coordinator makes a view without it first, and begins the next change at once. Whoever
+//!    was behind has that view then, or does not follow this coordinator any more.
+//!
+//! By the first rule, the first view with a new life X is one in which X joined. By the second, all
+//! that get it and held any view held one without X when they answered; and having promised this
+//! ballot, they follow no view between that one and this. Whoever joins and *does* hold a view is
+//! taken in at once, by the second rule or the third: others may count on it already. It cannot be
+//! left behind with a view that has the former life of X, since a coordinator that does not hold
+//! that view learns of it by the answer.
+//!
+//! **Settings** are part of the view, so two cores that hold one view have set the same. A core that
+//! wants others asks the coordinator ([`Message::Configure`]), and is heard as joining and leaving
+//! are. Each view has the settings of the one that it goes on from, or those asked for last.
 
 use crate::core_set::{CoreSet, WORDS};
 use crate::view::{Epoch, View};
+use abi::limits::MAX_CORES;
 use alloc::vec::Vec;
 
 /// Messages between two monitors.
@@ -81,6 +106,11 @@ pub enum Message {
     },
     /// The sender wants to be left out.
     Leave,
+    /// The sender wants a view with these settings.
+    Configure {
+        /// The settings.
+        settings: u32,
+    },
 }
 
 /// Kinds of the messages on the wire.
@@ -96,6 +126,7 @@ mod kind {
     pub const VIEW: u16 = kinds::kind(&kinds::MEMBERSHIP, 6);
     pub const JOIN: u16 = kinds::kind(&kinds::MEMBERSHIP, 7);
     pub const LEAVE: u16 = kinds::kind(&kinds::MEMBERSHIP, 8);
+    pub const CONFIGURE: u16 = kinds::kind(&kinds::MEMBERSHIP, 9);
 }
 
 impl Message {
@@ -104,7 +135,8 @@ impl Message {
         let one = |word| [word, 0, 0, 0, 0, 0, 0];
         let with = |first: u64, view: &View| {
             let [a, b, c, d]: [u64; WORDS] = view.cores.words();
-            [first, view.epoch.word(), a, b, c, d, 0]
+            let settings = u64::from(view.settings);
+            [first, view.epoch.word(), a, b, c, d, settings]
         };
         match self {
             Self::Alive => (kind::ALIVE, one(0)),
@@ -119,23 +151,26 @@ impl Message {
             Self::View(view) => (kind::VIEW, with(0, view)),
             Self::Join { core } => (kind::JOIN, one(*core as u64)),
             Self::Leave => (kind::LEAVE, one(0)),
+            Self::Configure { settings } => (kind::CONFIGURE, one(u64::from(*settings))),
         }
     }
 
-    /// From kind and words; `None` for messages that are not membership's.
+    /// From kind and words; `None` for messages that are not membership's, or name a core that no
+    /// machine has.
     pub fn decode(kind: u16, words: &[u64; 7]) -> Option<Self> {
-        let [first, second, a, b, c, d, _] = *words;
-        let core = first as usize;
+        let [first, second, a, b, c, d, settings] = *words;
+        let core = || Some(first as usize).filter(|core| *core < MAX_CORES);
         let ballot = Epoch::from_word(first);
         let view = || View {
             epoch: Epoch::from_word(second),
             cores: CoreSet::from_words([a, b, c, d]),
+            settings: settings as u32,
         };
         Some(match kind {
             kind::ALIVE => Self::Alive,
-            kind::SUSPECT => Self::Suspect { core },
+            kind::SUSPECT => Self::Suspect { core: core()? },
             kind::PROBE => Self::Probe,
-            kind::SPARED => Self::Spared { core },
+            kind::SPARED => Self::Spared { core: core()? },
             kind::GATHER => Self::Gather {
                 ballot,
                 joining: view().cores,
@@ -145,8 +180,11 @@ impl Message {
                 view: view(),
             },
             kind::VIEW => Self::View(view()),
-            kind::JOIN => Self::Join { core },
+            kind::JOIN => Self::Join { core: core()? },
             kind::LEAVE => Self::Leave,
+            kind::CONFIGURE => Self::Configure {
+                settings: first as u32,
+            },
             _ => return None,
         })
     }
@@ -178,6 +216,10 @@ struct Change {
     ballot: Epoch,
     /// Who is to join: all know of them who have answered.
     joining: CoreSet,
+    /// Those of them who hold a view already.
+    holders: CoreSet,
+    /// All views that were answered with are the one that the coordinator holds.
+    is_even: bool,
     /// Who has not answered yet.
     waiting: CoreSet,
     deadline_ns: u64,
@@ -188,6 +230,8 @@ struct Change {
 pub struct Membership {
     own: usize,
     patience_ns: u64,
+    /// It takes no part before a coordinator has asked it to.
+    is_anew: bool,
     view: View,
     /// No view of a lower epoch is followed.
     promised: Epoch,
@@ -202,6 +246,10 @@ pub struct Membership {
     /// Cores that were started from here, and are not in the view yet.
     sponsored: CoreSet,
     leaves: bool,
+    /// The settings that we asked for.
+    wanted: Option<u32>,
+    /// The settings of the next view, if they are not to be those of this one.
+    settings: Option<u32>,
     probes: Vec<Probe>,
     /// Suspects, and who told us of them.
     reports: Vec<(usize, usize)>,
@@ -219,12 +267,13 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// The part of core `own`, which holds no view yet. Whoever is not heard of for `patience_ns` is
-    /// suspected.
+    /// The part of core `own` until the first view: [`Self::begin`] is to follow. Whoever is not heard
+    /// of for `patience_ns` is suspected.
     pub fn new(own: usize, patience_ns: u64) -> Self {
         Self {
             own,
             patience_ns,
+            is_anew: false,
             view: View::default(),
             promised: Epoch::default(),
             suspects: CoreSet::default(),
@@ -233,6 +282,8 @@ impl Membership {
             leaving: CoreSet::default(),
             sponsored: CoreSet::default(),
             leaves: false,
+            wanted: None,
+            settings: None,
             probes: Vec::new(),
             reports: Vec::new(),
             is_reported: false,
@@ -241,6 +292,15 @@ impl Membership {
             due_ns: u64::MAX,
             result_ns: None,
             follows: None,
+        }
+    }
+
+    /// The part of core `own` that was started after the first view: it joins once somebody sponsors
+    /// it, and does not answer for whatever ran on this core before.
+    pub fn anew(own: usize, patience_ns: u64) -> Self {
+        Self {
+            is_anew: true,
+            ..Self::new(own, patience_ns)
         }
     }
 
@@ -261,7 +321,9 @@ impl Membership {
         }
         let probes = self.probes.iter().map(|probe| probe.deadline_ns);
         let change = self.change.as_ref().map(|change| change.deadline_ns);
-        let watched = self.watched().map(|_| self.heard_ns + self.patience_ns);
+        let watched = self
+            .watched()
+            .map(|_| self.heard_ns.saturating_add(self.patience_ns));
         probes
             .chain(change)
             .chain(watched)
@@ -284,15 +346,19 @@ impl Membership {
         lowest.unwrap_or(self.own)
     }
 
-    /// The first view came about in another way: see [`crate::formation`].
+    /// The first view came about in another way: see [`crate::formation`]. Without effect if a newer
+    /// one holds, or the view is without this core.
     pub fn begin(&mut self, view: View, now_ns: u64) -> Vec<Action> {
         let mut actions = Vec::new();
-        self.promised = self.promised.max(view.epoch);
-        self.install(view, now_ns, &mut actions);
+        if view.epoch > self.view.epoch && view.cores.contains(self.own) {
+            self.promised = self.promised.max(view.epoch);
+            self.install(view, now_ns, &mut actions);
+        }
         actions
     }
 
-    /// A core that we started runs: it is to join. It must not be in the view.
+    /// A core that we started runs: it is to join. Without effect if it is in the view, as it is until
+    /// all have gone on without its former life.
     pub fn sponsor(&mut self, core: usize, now_ns: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         if !self.view.cores.contains(core) {
@@ -307,6 +373,19 @@ impl Membership {
         let mut actions = Vec::new();
         self.leaves = true;
         self.ask(now_ns, &mut actions);
+        actions
+    }
+
+    /// All cores are to have these settings. That is asked of one coordinator after the other until a
+    /// view with them is installed here; of settings asked for at the same time, all hold for a
+    /// while, and those that a coordinator took last stay.
+    pub fn configure(&mut self, settings: u32, now_ns: u64) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let is_asked = self.view.cores.is_empty() || self.wanted.is_some();
+        if is_asked || self.view.settings != settings {
+            self.wanted = Some(settings);
+            self.ask(now_ns, &mut actions);
+        }
         actions
     }
 
@@ -343,7 +422,13 @@ impl Membership {
             && change.deadline_ns <= now_ns
         {
             let dead = core::mem::take(&mut change.waiting);
-            dead.iter().for_each(|core| self.fence(core, &mut actions));
+            for core in dead.iter() {
+                match self.view.cores.contains(core) {
+                    true => self.fence(core, &mut actions),
+                    // It joins as it is, and is found dead then: so its sponsor learns of it.
+                    false => actions.push(Action::Fence(core)),
+                }
+            }
             self.conclude(now_ns, &mut actions);
         }
         if self.result_ns.is_some_and(|result_ns| result_ns <= now_ns) {
@@ -383,11 +468,15 @@ impl Membership {
                     self.reports.push((*core, from));
                 }
             }
+            // Who asks means its former life, or a view that it did not follow.
+            Message::Probe if is_new && self.is_anew => {}
             Message::Probe => actions.push(Action::Send(from, Message::Alive)),
             Message::Spared { core } => {
-                self.spare(*core, now_ns);
+                self.spare(*core, now_ns, &mut actions);
             }
-            Message::Gather { ballot, joining } if *ballot > self.promised && !is_new => {
+            Message::Gather { ballot, joining }
+                if *ballot > self.promised && (!is_new || joining.contains(self.own)) =>
+            {
                 self.promised = *ballot;
                 // Should the sender stop, they may be in a view that nobody else has got.
                 self.joining.extend(joining);
@@ -401,11 +490,12 @@ impl Membership {
             Message::Gathered { ballot, view } => {
                 self.gathered(from, *ballot, view, now_ns, &mut actions);
             }
+            // This is for whoever was in the view before, or has answered as one that joins.
+            Message::View(view) if is_new && view.epoch != self.promised => {}
             Message::View(view) if view.epoch > self.view.epoch => {
                 if !view.cores.contains(self.own) {
                     // Whatever was promised: nobody is left out but who asked for it.
-                    *self = Self::new(self.own, self.patience_ns);
-                    actions.push(Action::Out(view.clone()));
+                    self.out(view.clone(), &mut actions);
                 } else if view.epoch >= self.promised {
                     self.promised = view.epoch;
                     self.install(view.clone(), now_ns, &mut actions);
@@ -415,8 +505,12 @@ impl Membership {
                 self.joining.insert(*core);
                 self.coordinate(now_ns, &mut actions);
             }
-            Message::Leave => {
+            Message::Leave if !is_new => {
                 self.leaving.insert(from);
+                self.coordinate(now_ns, &mut actions);
+            }
+            Message::Configure { settings } if !is_new => {
+                self.settings = Some(*settings);
                 self.coordinate(now_ns, &mut actions);
             }
             _ => {}
@@ -434,12 +528,15 @@ impl Membership {
         for (_, reporter) in self.reports.extract_if(.., |(suspect, _)| *suspect == core) {
             actions.push(Action::Send(reporter, Message::Spared { core }));
         }
-        self.spare(core, now_ns);
+        self.spare(core, now_ns, actions);
     }
 
-    fn spare(&mut self, core: usize, now_ns: u64) {
+    fn spare(&mut self, core: usize, now_ns: u64, actions: &mut Vec<Action>) {
         self.probes.retain(|probe| probe.core != core);
-        self.suspects.remove(core);
+        if self.suspects.remove(core) && self.coordinator() == core {
+            // What we asked of it may have come before the view in which it coordinates.
+            self.ask(now_ns, actions);
+        }
         if self.watched() == Some(core) {
             self.heard_ns = now_ns;
         }
@@ -495,7 +592,7 @@ impl Membership {
 
     /// Whether there is something that we asked the coordinator for.
     fn wants(&self) -> bool {
-        self.leaves || !self.sponsored.is_empty()
+        self.leaves || !self.sponsored.is_empty() || self.wanted.is_some()
     }
 
     /// Asks the coordinator for what we want.
@@ -509,6 +606,7 @@ impl Membership {
             if self.leaves {
                 self.leaving.insert(self.own);
             }
+            self.settings = self.wanted.or(self.settings);
             self.coordinate(now_ns, actions);
             return;
         }
@@ -519,20 +617,28 @@ impl Membership {
         if self.leaves {
             actions.push(Action::Send(coordinator, Message::Leave));
         }
+        if let Some(settings) = self.wanted {
+            actions.push(Action::Send(coordinator, Message::Configure { settings }));
+        }
     }
 
     /// Begins a change if we coordinate and none is under way.
     fn coordinate(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
-        if self.coordinator() == self.own && self.change.is_none() {
+        if self.coordinator() == self.own && self.change.is_none() && !self.view.cores.is_empty() {
             self.begin_change(now_ns, actions);
         }
     }
 
     fn begin_change(&mut self, now_ns: u64, actions: &mut Vec<Action>) {
-        let ballot = self.promised.max(self.view.epoch).next(self.own);
+        let newest = self.promised.max(self.view.epoch);
+        let ballot = newest.next(self.own);
+        if ballot <= newest {
+            return; // all rounds are used up, and none is used twice
+        }
         self.promised = ballot;
         self.follows = None;
         let mut waiting = self.view.cores.clone();
+        waiting.extend(&self.joining);
         waiting.subtract(&self.fenced);
         waiting.remove(self.own);
         for core in waiting.iter() {
@@ -542,6 +648,8 @@ impl Membership {
         self.change = Some(Change {
             ballot,
             joining: self.joining.clone(),
+            holders: CoreSet::default(),
+            is_even: true,
             waiting,
             deadline_ns: now_ns.saturating_add(self.patience_ns),
         });
@@ -564,12 +672,24 @@ impl Membership {
         }
         if view.epoch > self.view.epoch {
             // Whoever made this view stopped before we heard of it. It holds, and we go on from it.
-            let fenced = self.fenced.clone();
+            if !view.cores.contains(self.own) {
+                self.out(view.clone(), actions);
+                return;
+            }
+            let (fenced, settings) = (self.fenced.clone(), self.settings);
             let (joining, leaving) = (self.joining.clone(), self.leaving.clone());
             self.install(view.clone(), now_ns, actions);
             (self.fenced, self.joining, self.leaving) = (fenced, joining, leaving);
+            self.joining.subtract(&self.view.cores);
+            self.settings = self.wanted.or(settings);
             self.begin_change(now_ns, actions);
             return;
+        }
+        if !view.cores.is_empty() {
+            change.is_even &= view.epoch == self.view.epoch;
+            if !self.view.cores.contains(from) {
+                change.holders.insert(from);
+            }
         }
         self.conclude(now_ns, actions);
     }
@@ -580,7 +700,11 @@ impl Membership {
             return;
         };
         let mut cores = self.view.cores.clone();
-        cores.extend(&change.joining);
+        // Who is behind first gets a view without those that are new.
+        cores.extend(match change.is_even {
+            true => &change.joining,
+            false => &change.holders,
+        });
         cores.subtract(&self.fenced);
         let mut receivers = cores.clone();
         cores.subtract(&self.leaving);
@@ -588,6 +712,7 @@ impl Membership {
         let view = View {
             epoch: change.ballot,
             cores,
+            settings: self.settings.take().unwrap_or(self.view.settings),
         };
         for core in receivers.iter() {
             actions.push(Action::Send(core, Message::View(view.clone())));
@@ -595,9 +720,13 @@ impl Membership {
         if view.cores.contains(self.own) {
             self.install(view, now_ns, actions);
         } else {
-            *self = Self::new(self.own, self.patience_ns);
-            actions.push(Action::Out(view));
+            self.out(view, actions);
         }
+    }
+
+    fn out(&mut self, view: View, actions: &mut Vec<Action>) {
+        *self = Self::anew(self.own, self.patience_ns);
+        actions.push(Action::Out(view));
     }
 
     fn install(&mut self, view: View, now_ns: u64, actions: &mut Vec<Action>) {
@@ -611,6 +740,9 @@ impl Membership {
         self.change = None;
         self.follows = None;
         self.result_ns = None;
+        // Whoever asked for other settings does so again.
+        self.settings = None;
+        self.wanted = self.wanted.filter(|wanted| *wanted != view.settings);
         self.heard_ns = now_ns;
         self.due_ns = now_ns;
         self.view = view;

@@ -333,6 +333,7 @@ mod tests {
         let view = View {
             epoch: Epoch::default().next(0),
             cores: CoreSet::first(count),
+            settings: 0,
         };
         let round = |own| {
             let mut round = Round::new(own, Planner::new(own, strategy, machine.clone()));
@@ -460,6 +461,7 @@ mod tests {
         let view = View {
             epoch: Epoch::default().next(0).next(1),
             cores: CoreSet::first(2),
+            settings: 0,
         };
         rounds[0].installed(&view);
         assert_eq!(rounds[0].under_way(), 0);

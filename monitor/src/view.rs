@@ -14,10 +14,10 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// The round that `core` leads after this epoch.
+    /// The round that `core` leads after this epoch; after the last round it is not higher.
     pub fn next(self, core: usize) -> Self {
         Self {
-            round: self.round + 1,
+            round: self.round.saturating_add(1),
             coordinator: core as u16,
         }
     }
@@ -42,13 +42,16 @@ impl fmt::Debug for Epoch {
     }
 }
 
-/// Which cores are up. Views of one epoch are equal everywhere.
+/// Which cores are up, and what they have set alike. Views of one epoch are equal everywhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct View {
     /// Its number.
     pub epoch: Epoch,
     /// The cores.
     pub cores: CoreSet,
+    /// What all of them have set alike; 0 in the first view. What it means is up to who sets it: see
+    /// [`crate::membership::Membership::configure`].
+    pub settings: u32,
 }
 
 impl View {

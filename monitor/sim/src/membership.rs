@@ -1,8 +1,9 @@
 //! [`protocols::membership`] in the simulator: the view survives whatever stops.
 //!
 //! Rules, each checked whenever a view is installed: two views of one epoch are equal; whoever
-//! installs a view is in it; epochs of one core only grow; and a core that is left out of a view
-//! does nothing any more. In the end all cores that live hold one view, of just them.
+//! installs a view is in it; epochs of one core only grow; a core that is left out of a view does
+//! nothing any more; and nobody goes from a view that one life of a core has installed to one that
+//! another life of it has. In the end all cores that live hold one view, of just them.
 
 use crate::node::{Context, Node, Outcome, Output, Outputs, Protocol};
 use protocols::core_set::CoreSet;
@@ -95,11 +96,25 @@ pub struct Change {
 }
 
 /// What is known of one core.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Known {
     /// The view that it holds, unless it is yet to join.
     epoch: Option<Epoch>,
+    /// The one that it held before.
+    before: Option<Epoch>,
     lives: bool,
+    /// How often it was started anew.
+    life: u32,
+    /// Which views it has installed, and in which life.
+    installed: Vec<(Epoch, u32)>,
+}
+
+impl Known {
+    /// Which life of it has installed the view of this epoch, if any has.
+    fn life_in(&self, epoch: Epoch) -> Option<u32> {
+        let mut installed = self.installed.iter().rev();
+        installed.find(|one| one.0 == epoch).map(|one| one.1)
+    }
 }
 
 /// All cores of a machine.
@@ -108,6 +123,8 @@ pub struct Members {
     patience_ns: u64,
     first: View,
     cores: Vec<Known>,
+    /// Those that were started anew.
+    renewed: CoreSet,
     living: usize,
     /// The newest view that anybody holds, and how many that live hold it.
     newest: View,
@@ -126,15 +143,20 @@ impl Members {
         let first = View {
             epoch: Epoch::default().next(0),
             cores: CoreSet::first(cores),
+            settings: 0,
         };
         let known = Known {
             epoch: None,
+            before: None,
             lives: true,
+            life: 0,
+            installed: Vec::new(),
         };
         Self {
             patience_ns,
             first,
             cores: vec![known; cores],
+            renewed: CoreSet::default(),
             living: cores,
             newest: View::default(),
             holders: 0,
@@ -159,11 +181,26 @@ impl Members {
         Ok(())
     }
 
+    /// Whether `of` has noticed it if `core` is in another life than in the view before.
+    fn lives_are_told_apart(&self, of: usize, core: usize) -> Result<(), String> {
+        let (Some(before), Some(epoch)) = (self.cores[of].before, self.cores[of].epoch) else {
+            return Ok(());
+        };
+        let lives = [before, epoch].map(|epoch| self.cores[core].life_in(epoch));
+        match lives {
+            [Some(former), Some(life)] if former != life => Err(format!(
+                "core {of} goes from {before:?} with life {former} of core {core} to {epoch:?} \
+                 with life {life}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn register(&mut self, view: &View) -> Result<(), String> {
         match self.views.iter().find(|known| known.epoch == view.epoch) {
-            Some(known) if known.cores != view.cores => Err(format!(
-                "two views of epoch {:?}: {:?} and {:?}",
-                view.epoch, known.cores, view.cores
+            Some(known) if known != view => Err(format!(
+                "two views of epoch {:?}: {known:?} and {view:?}",
+                view.epoch
             )),
             Some(_) => Ok(()),
             None => {
@@ -180,7 +217,10 @@ impl Protocol for Members {
 
     fn node(&mut self, core: usize, anew: bool) -> Member {
         Member {
-            membership: Membership::new(core, self.patience_ns),
+            membership: match anew {
+                true => Membership::anew(core, self.patience_ns),
+                false => Membership::new(core, self.patience_ns),
+            },
             first: (!anew).then(|| self.first.clone()),
         }
     }
@@ -194,7 +234,15 @@ impl Protocol for Members {
             return Err(format!("core {core} installs {view:?} after {before:?}"));
         }
         self.register(&view)?;
-        self.cores[core].epoch = Some(view.epoch);
+        let known = &mut self.cores[core];
+        known.before = known.epoch.replace(view.epoch);
+        known.installed.push((view.epoch, known.life));
+        for other in self.renewed.iter() {
+            self.lives_are_told_apart(core, other)?;
+        }
+        if self.renewed.contains(core) {
+            (0..self.cores.len()).try_for_each(|other| self.lives_are_told_apart(other, core))?;
+        }
         if view.epoch > self.newest.epoch {
             self.newest = view;
             self.holders = 1;
@@ -223,10 +271,7 @@ impl Protocol for Members {
         let known = &mut self.cores[core];
         self.living -= 1;
         self.holders -= usize::from(known.epoch == Some(self.newest.epoch));
-        *known = Known {
-            epoch: None,
-            lives: false,
-        };
+        (known.epoch, known.before, known.lives) = (None, None, false);
         if self.living == 0 {
             self.began = None;
         }
@@ -234,6 +279,8 @@ impl Protocol for Members {
 
     fn on_restart(&mut self, core: usize, context: Context) {
         self.cores[core].lives = true;
+        self.cores[core].life += 1;
+        self.renewed.insert(core);
         self.living += 1;
         self.began.get_or_insert((context, true));
     }
@@ -251,5 +298,38 @@ impl Protocol for Members {
             "no agreement within the bound: {} cores live, {} of them hold the newest view, {:?}",
             self.living, self.holders, self.newest
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Core 2 misses the view in which core 1 was left out, or does not.
+    #[test]
+    fn the_judge_tells_lives_apart() {
+        let context = Context { now_ns: 1, sent: 0 };
+        let view = |round, cores: &[usize]| View {
+            epoch: Epoch {
+                round,
+                coordinator: 0,
+            },
+            cores: cores.iter().copied().collect(),
+            settings: 0,
+        };
+        for (misses, order) in [(false, [1, 2]), (true, [1, 2]), (true, [2, 1])] {
+            let mut judge = Members::new(3, 1000);
+            for core in 0..3 {
+                judge.on_note(core, view(1, &[0, 1, 2]), context).unwrap();
+            }
+            judge.on_stop(1, context);
+            for core in if misses { vec![0] } else { vec![0, 2] } {
+                judge.on_note(core, view(2, &[0, 2]), context).unwrap();
+            }
+            judge.on_restart(1, context);
+            let last = order.map(|core| judge.on_note(core, view(3, &[0, 1, 2]), context));
+            assert_eq!(last[0], Ok(()));
+            assert_eq!(last[1].is_err(), misses, "{last:?}");
+        }
     }
 }

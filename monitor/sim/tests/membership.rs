@@ -1,7 +1,10 @@
-//! Membership, checked exhaustively: cores stop at any point, join and leave, and any core may
-//! take any other for dead at any time. And that the checks can fail: mutations of the protocol.
+//! Membership, checked exhaustively: cores stop at any point, join and leave, are started anew and
+//! configure all others, and any core may take any other for dead at any time. And that the checks
+//! can fail: mutations of the protocol.
 
-use protocols::core_set::CoreSet;
+use proptest::prelude::*;
+use protocols::core_set::{CoreSet, WORDS};
+use protocols::kinds;
 use protocols::membership::{Action, Membership, Message};
 use protocols::view::{Epoch, View};
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -10,11 +13,13 @@ use std::collections::{BTreeMap, VecDeque};
 /// More than anybody's patience.
 const LONG_NS: u64 = 1_000_000;
 const PATIENCE_NS: u64 = 1_000;
+/// What is configured, if anything is.
+const SETTINGS: u32 = 7;
 /// So often nobody has to lose patience until all agree.
 const LIMIT: u64 = 24;
 
 /// Monitors that speak over wires, one a direction, in order.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Cores {
     /// Members of the first view.
     cores: usize,
@@ -25,6 +30,12 @@ struct Cores {
     joins: bool,
     /// The core that may leave.
     leaves: Option<usize>,
+    /// A core of the first view that has stopped before anything else happens.
+    dead: Option<usize>,
+    /// Any core that has stopped may be started anew, once, and be sponsored then.
+    restarts: bool,
+    /// Any core may configure all, once.
+    configures: bool,
     mutation: Option<Mutation>,
 }
 
@@ -35,8 +46,16 @@ enum Mutation {
     NoFence,
     /// Nobody is asked for its view before the next one is made.
     NoGather,
-    /// A view takes effect whatever was promised, and however old it is.
+    /// A view takes effect whatever was promised.
     AnyView,
+    /// Who joins is taken in, however far behind others are.
+    Uneven,
+    /// A core that was started anew follows a view that its former life was asked for.
+    AnyLife,
+    /// A core that was started anew answers what its former life was asked.
+    AnswersForFormer,
+    /// Answers do not tell of settings.
+    SettingsForgotten,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,13 +68,24 @@ struct State {
     joiner: Option<usize>,
     sponsor: Option<usize>,
     leaver: Option<usize>,
+    /// Who configures, and in which life.
+    configurer: Option<(usize, u32)>,
+    /// The coordinator knows of the settings.
+    is_told: bool,
     now_ns: u64,
     /// Of the view that each core holds, or held last.
     epochs: Vec<Epoch>,
-    /// Every view that was installed.
-    views: BTreeMap<Epoch, CoreSet>,
+    /// How often each core was started anew.
+    lives: Vec<u32>,
+    /// The ballot that each core has answered last, and which life of it.
+    answers: Vec<(Epoch, u32)>,
+    /// Every view that was made, and which life of each core is meant.
+    views: BTreeMap<Epoch, (View, Vec<u32>)>,
     /// Two views of one epoch, or a core that stops another and goes on in a view with it.
     is_wrong: bool,
+    /// A core went from a view with one life of a core to a view with another, or is in a view that
+    /// means another life of it.
+    is_mistaken: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +99,8 @@ enum Step {
     Crash(usize, Vec<usize>),
     Sponsor(usize),
     Leave(usize),
+    Restart(usize),
+    Configure(usize),
 }
 
 impl State {
@@ -91,15 +123,44 @@ impl State {
                     }
                 }
                 Action::Fence(other) => self.stop(other),
-                Action::Installed(View { epoch, cores }) => {
-                    self.is_wrong |= !cores.contains(core) || epoch <= self.epochs[core];
-                    self.epochs[core] = epoch;
-                    let first = self.views.entry(epoch).or_insert_with(|| cores.clone());
-                    self.is_wrong |= *first != cores;
+                Action::Installed(view) => {
+                    let View { epoch, cores, .. } = &view;
+                    self.is_wrong |= !cores.contains(core) || *epoch <= self.epochs[core];
+                    let (known, lives) = self.register(core, &view).clone();
+                    self.is_wrong |= known != view;
+                    self.is_mistaken |= lives[core] != self.lives[core];
+                    if let Some((before, former)) = self.views.get(&self.epochs[core]) {
+                        let mut both = cores.iter().filter(|core| before.cores.contains(*core));
+                        self.is_mistaken |= both.any(|core| lives[core] != former[core]);
+                    }
+                    self.epochs[core] = *epoch;
                 }
-                Action::Out(_) => self.monitors[core] = None,
+                Action::Out(view) => {
+                    self.register(core, &view);
+                    self.monitors[core] = None;
+                }
             }
         }
+    }
+
+    /// The view of this epoch, and which lives it means: those of the view that its coordinator
+    /// goes on from, and of who joins the one that answered.
+    fn register(&mut self, core: usize, view: &View) -> &(View, Vec<u32>) {
+        let basis = self.views.get(&self.epochs[core]).cloned();
+        self.views.entry(view.epoch).or_insert_with(|| {
+            let lives = self.lives.iter().enumerate().map(|(other, life)| {
+                let stays = basis
+                    .as_ref()
+                    .filter(|(view, _)| view.cores.contains(other));
+                let (ballot, answered) = self.answers[other];
+                match stays {
+                    Some((_, lives)) => lives[other],
+                    None if ballot == view.epoch => answered,
+                    None => *life,
+                }
+            });
+            (view.clone(), lives.collect())
+        })
     }
 
     fn tick(&mut self, core: usize, mutation: Option<Mutation>) -> Option<()> {
@@ -133,10 +194,17 @@ impl State {
         if leaver.is_some() {
             return false;
         }
+        let configurer = self
+            .configurer
+            .filter(|(core, life)| living.contains(*core) && self.lives[*core] == *life);
+        let is_configured = configurer.is_some() || self.is_told;
         let members = self.alive().filter(|(core, _)| living.contains(*core));
         let mut views = members.map(|(_, monitor)| monitor.view());
         let first = views.next();
-        first.is_none_or(|first| first.cores == living && views.all(|view| view == first))
+        first.is_none_or(|first| {
+            let is_done = first.settings == SETTINGS || !is_configured;
+            is_done && first.cores == living && views.all(|view| view == first)
+        })
     }
 }
 
@@ -148,15 +216,18 @@ impl Model for Cores {
         let view = View {
             epoch: Epoch::default().next(0),
             cores: CoreSet::first(self.cores),
+            settings: 0,
         };
         let running = self.cores + usize::from(self.joins);
         let monitors = (0..running).map(|core| {
-            let mut monitor = Membership::new(core, PATIENCE_NS);
+            let mut monitor = Membership::anew(core, PATIENCE_NS);
             if core < self.cores {
+                monitor = Membership::new(core, PATIENCE_NS);
                 monitor.begin(view.clone(), 0);
             }
-            Some(monitor)
+            (self.dead != Some(core)).then_some(monitor)
         });
+        let lives = vec![0; running];
         vec![State {
             monitors: monitors.collect(),
             wires: BTreeMap::new(),
@@ -165,10 +236,20 @@ impl Model for Cores {
             joiner: self.joins.then_some(self.cores),
             sponsor: None,
             leaver: None,
+            configurer: None,
+            is_told: false,
             now_ns: 0,
-            epochs: vec![Epoch::default(); running],
-            views: BTreeMap::from([(view.epoch, view.cores)]),
+            epochs: (0..running)
+                .map(|core| match core < self.cores {
+                    true => view.epoch,
+                    false => Epoch::default(),
+                })
+                .collect(),
+            lives: lives.clone(),
+            answers: vec![(Epoch::default(), 0); running],
+            views: BTreeMap::from([(view.epoch, (view, lives))]),
             is_wrong: false,
+            is_mistaken: false,
         }]
     }
 
@@ -192,9 +273,20 @@ impl Model for Cores {
                 }
             }
         }
-        if state.joiner.is_some() && state.sponsor.is_none() {
-            let members = living.iter().copied().filter(|core| *core < self.cores);
-            steps.extend(members.map(Step::Sponsor));
+        if let Some(joiner) = state.joiner
+            && state.sponsor.is_none()
+        {
+            let willing = state.alive().filter(|(_, monitor)| {
+                !monitor.view().cores.is_empty() && !monitor.view().cores.contains(joiner)
+            });
+            steps.extend(willing.map(|(core, _)| Step::Sponsor(core)));
+        }
+        if self.restarts && state.joiner.is_none() {
+            let dead = (0..self.cores).filter(|core| !living.contains(core));
+            steps.extend(dead.map(Step::Restart));
+        }
+        if self.configures && state.configurer.is_none() {
+            steps.extend(living.iter().copied().map(Step::Configure));
         }
         if state.leaver.is_none()
             && let Some(core) = self.leaves.filter(|core| living.contains(core))
@@ -220,11 +312,37 @@ impl Model for Cores {
                 }
                 let now_ns = next.now_ns;
                 let monitor = next.monitors[to].as_mut()?;
-                let actions = match &message {
-                    Message::View(view) if self.mutation == Some(Mutation::AnyView) => {
-                        monitor.begin(view.clone(), now_ns)
+                next.is_told |= matches!(message, Message::Configure { .. });
+                let is_new = monitor.view().cores.is_empty();
+                let actions = match (message, self.mutation) {
+                    (Message::View(view), Some(Mutation::AnyView)) => monitor.begin(view, now_ns),
+                    (Message::View(view), Some(Mutation::AnyLife)) if is_new => {
+                        monitor.begin(view, now_ns)
                     }
-                    _ => monitor.on_message(from, &message, now_ns),
+                    (
+                        Message::Gather {
+                            ballot,
+                            mut joining,
+                        },
+                        Some(Mutation::AnswersForFormer),
+                    ) if is_new => {
+                        joining.insert(to);
+                        let message = Message::Gather { ballot, joining };
+                        monitor.on_message(from, &message, now_ns)
+                    }
+                    (Message::Gathered { ballot, mut view }, mutation) => {
+                        next.answers[from] = (ballot, next.lives[from]);
+                        let own = monitor.view();
+                        if mutation == Some(Mutation::Uneven) && view.epoch < own.epoch {
+                            view = own.clone();
+                        }
+                        if mutation == Some(Mutation::SettingsForgotten) {
+                            view.settings = 0;
+                        }
+                        let message = Message::Gathered { ballot, view };
+                        monitor.on_message(from, &message, now_ns)
+                    }
+                    (message, _) => monitor.on_message(from, &message, now_ns),
                 };
                 next.carry_out(to, actions, self.mutation);
             }
@@ -251,6 +369,21 @@ impl Model for Cores {
                 let actions = next.monitors[core].as_mut()?.leave(now_ns);
                 next.carry_out(core, actions, self.mutation);
             }
+            Step::Restart(core) => {
+                next.joiner = Some(core);
+                next.lives[core] += 1;
+                next.epochs[core] = Epoch::default();
+                next.monitors[core] = Some(Membership::anew(core, PATIENCE_NS));
+                // Its channels are new.
+                next.wires
+                    .retain(|(from, to), _| *from != core && *to != core);
+            }
+            Step::Configure(core) => {
+                next.configurer = Some((core, next.lives[core]));
+                let now_ns = next.now_ns;
+                let actions = next.monitors[core].as_mut()?.configure(SETTINGS, now_ns);
+                next.carry_out(core, actions, self.mutation);
+            }
             Step::Crash(core, lost) => {
                 next.crashes -= 1;
                 next.stop(core);
@@ -265,6 +398,10 @@ impl Model for Cores {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always("one view an epoch", |_, state: &State| !state.is_wrong),
+            Property::always(
+                "a new life is not taken for the former one",
+                |_, state: &State| !state.is_mistaken,
+            ),
             Property::always("agreement takes a bounded time", |_, state: &State| {
                 state.now_ns < LONG_NS * LIMIT
             }),
@@ -296,11 +433,15 @@ fn check(model: Cores) {
         early_ticks,
         joins,
         leaves,
+        dead,
+        restarts,
+        configures,
         ..
     } = model;
     println!(
-        "membership: {cores} cores, {crashes} crashes, {early_ticks} early ticks, joins: {joins}, \
-         leaves: {leaves:?}: {} states",
+        "model membership, {cores} cores, {crashes} crashes, {early_ticks} early ticks, joins: \
+         {joins}, leaves: {leaves:?}, dead: {dead:?}, restarts: {restarts}, configures: \
+         {configures}: {} states",
         checker.unique_state_count()
     );
 }
@@ -344,20 +485,202 @@ fn cores_join_and_leave_while_others_stop() {
     });
 }
 
+/// Cores that are started anew, whether or not all know by then that they had stopped.
+#[test]
+fn a_new_life_is_not_taken_for_the_former_one() {
+    for model in [
+        cores(2, 1, 1),
+        cores(3, 1, 0),
+        cores(3, 1, 1),
+        cores(3, 2, 0),
+    ] {
+        check(Cores {
+            restarts: true,
+            ..model
+        });
+    }
+    check(Cores {
+        restarts: true,
+        configures: true,
+        ..cores(3, 1, 0)
+    });
+    for dead in [0, 3] {
+        check(Cores {
+            restarts: true,
+            dead: Some(dead),
+            ..cores(4, 1, 0)
+        });
+    }
+}
+
+/// One core configures all, and another, or itself, stops.
+#[test]
+fn all_that_live_have_the_same_settings() {
+    for model in [
+        cores(1, 0, 0),
+        cores(2, 1, 0),
+        cores(3, 1, 0),
+        cores(4, 1, 0),
+    ] {
+        check(Cores {
+            configures: true,
+            ..model
+        });
+    }
+    for model in [cores(2, 1, 0), cores(3, 0, 0)] {
+        check(Cores {
+            configures: true,
+            joins: true,
+            ..model
+        });
+    }
+}
+
 #[test]
 fn mutations_are_found() {
+    let one = |joins, restarts, configures, model| Cores {
+        joins,
+        restarts,
+        configures,
+        ..model
+    };
+    let restart = |dead, model| Cores {
+        dead: Some(dead),
+        ..one(false, true, false, model)
+    };
     for (mutation, model) in [
         (Mutation::NoFence, cores(3, 0, 3)),
-        (Mutation::NoGather, cores(3, 1, 0)),
-        (Mutation::AnyView, cores(3, 1, 2)),
+        (Mutation::NoGather, one(true, false, false, cores(3, 1, 0))),
+        (Mutation::AnyView, restart(3, cores(4, 1, 0))),
+        (Mutation::Uneven, restart(3, cores(4, 1, 0))),
+        (Mutation::AnyLife, one(false, true, true, cores(3, 1, 0))),
+        (
+            Mutation::AnswersForFormer,
+            one(false, true, true, cores(3, 1, 0)),
+        ),
+        (
+            Mutation::SettingsForgotten,
+            one(false, false, true, cores(3, 1, 0)),
+        ),
     ] {
         let checker = explore(Cores {
-            joins: mutation == Mutation::NoGather,
             mutation: Some(mutation),
             ..model
         });
         let found = checker.discoveries();
-        println!("{mutation:?}: {:?}", found.keys().collect::<Vec<_>>());
+        let names = found.keys().collect::<Vec<_>>();
+        println!(
+            "mutation membership, {mutation:?}: {names:?}, {} states",
+            checker.unique_state_count()
+        );
         assert!(!found.is_empty(), "{mutation:?} is not found");
+        let is_of_lives = !matches!(
+            mutation,
+            Mutation::NoFence | Mutation::NoGather | Mutation::SettingsForgotten
+        );
+        if is_of_lives {
+            assert_eq!(names, [&"a new life is not taken for the former one"]);
+        }
+    }
+}
+
+/// Cores that a message can name.
+const MAX_CORES: usize = WORDS * 64;
+
+/// Something that happens to a monitor.
+#[derive(Clone, Debug)]
+enum Event {
+    Message(usize, u16, [u64; 7]),
+    Tick,
+    Begin(Epoch, [u64; 4]),
+    Sponsor(usize),
+    Leave,
+    Configure(u32),
+}
+
+/// Words that are often an epoch, a core or a set of few cores, and often at a limit.
+fn word() -> impl Strategy<Value = u64> {
+    let near = |word: u64| (0..4u64).prop_map(move |less| word - less);
+    let round = prop_oneof![0..6u64, near(u64::from(u32::MAX))];
+    prop_oneof![
+        0..8u64,
+        (round, 0..5u64).prop_map(|(round, core)| round << 16 | core),
+        near(u64::MAX),
+        any::<u64>(),
+    ]
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let from = prop_oneof![4 => 0..5usize, 1 => 0..MAX_CORES];
+    let words = prop::array::uniform7(word());
+    let message = (from, kinds::MEMBERSHIP, words);
+    prop_oneof![
+        12 => message.prop_map(|(from, kind, words)| Event::Message(from, kind, words)),
+        3 => Just(Event::Tick),
+        1 => (word(), prop::array::uniform4(word()))
+            .prop_map(|(epoch, cores)| Event::Begin(Epoch::from_word(epoch), cores)),
+        1 => (0..MAX_CORES).prop_map(Event::Sponsor),
+        1 => Just(Event::Leave),
+        1 => any::<u32>().prop_map(Event::Configure),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 5_000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// Whatever comes, at whatever time, before or after the first view: nothing overflows, no
+    /// message goes to its sender, and views only get newer.
+    #[test]
+    fn nonsense_does_no_harm(
+        own in 0..5usize,
+        is_anew: bool,
+        patience_ns in prop_oneof![Just(1_000), Just(u64::MAX), 0..u64::MAX],
+        start_ns in prop_oneof![Just(0), Just(u64::MAX - 10_000), 0..u64::MAX],
+        events in prop::collection::vec((0..3_000u64, event()), 0..40),
+    ) {
+        let mut monitor = match is_anew {
+            true => Membership::anew(own, patience_ns),
+            false => Membership::new(own, patience_ns),
+        };
+        let mut now_ns = start_ns;
+        for (passed_ns, event) in events {
+            now_ns = now_ns.saturating_add(passed_ns);
+            let before = monitor.view().epoch;
+            let actions = match event {
+                Event::Message(from, _, _) if from == own => continue,
+                Event::Message(from, kind, words) => match Message::decode(kind, &words) {
+                    Some(message) => monitor.on_message(from, &message, now_ns),
+                    None => continue,
+                },
+                Event::Tick => monitor.on_tick(now_ns),
+                Event::Begin(epoch, cores) => {
+                    let cores = CoreSet::from_words(cores);
+                    monitor.begin(View { epoch, cores, settings: 0 }, now_ns)
+                }
+                Event::Sponsor(core) => monitor.sponsor(core, now_ns),
+                Event::Leave => monitor.leave(now_ns),
+                Event::Configure(settings) => monitor.configure(settings, now_ns),
+            };
+            let is_out = actions.iter().any(|action| matches!(action, Action::Out(_)));
+            prop_assert!(is_out || monitor.view().epoch >= before);
+            prop_assert!(monitor.deadline_ns().is_none_or(|at_ns| at_ns >= start_ns));
+            for action in &actions {
+                match action {
+                    Action::Send(to, message) => {
+                        prop_assert_ne!(*to, own);
+                        let (kind, words) = message.encode();
+                        let decoded = Message::decode(kind, &words);
+                        prop_assert_eq!(decoded.as_ref(), Some(message));
+                    }
+                    Action::Fence(core) => prop_assert_ne!(*core, own),
+                    Action::Installed(view) => prop_assert!(view.cores.contains(own)),
+                    Action::Out(view) => prop_assert!(!view.cores.contains(own)),
+                }
+            }
+        }
     }
 }

@@ -292,6 +292,7 @@ impl Cores {
         state.view = View {
             epoch: state.view.epoch.next(coordinator),
             cores: members,
+            settings: 0,
         };
         state.wires.clear();
         state.late.clear();
@@ -355,6 +356,7 @@ impl Model for Cores {
             view: View {
                 epoch: Epoch::default(),
                 cores: CoreSet::first(self.cores),
+                settings: 0,
             },
             installed: CoreSet::default(),
             crashes: self.crashes,
@@ -533,7 +535,7 @@ fn model(cores: usize, crashes: usize, programs: &[(usize, &[Op])]) -> Cores {
 
 fn check(model: Cores) {
     let title = format!(
-        "names: {} cores, {:?} joins, {} crashes, {:?}",
+        "names, {} cores, {:?} joins, {} crashes, {:?}",
         model.cores, model.joins, model.crashes, model.programs
     );
     let checker = model
@@ -544,7 +546,7 @@ fn check(model: Cores) {
         .join();
     checker.assert_properties();
     assert!(checker.is_done());
-    println!("{title}: {} states", checker.unique_state_count());
+    println!("model {title}: {} states", checker.unique_state_count());
 }
 
 /// The property that a built-in fault breaks.
@@ -558,7 +560,7 @@ fn found(fault: Fault, model: Cores) -> &'static str {
     let mut found = checker.discoveries().into_keys();
     let found = found.find(|name| *name != "a read waits");
     println!(
-        "names: {fault:?}: {found:?}, {} states",
+        "mutation names, {fault:?}: {found:?}, after {} states",
         checker.unique_state_count()
     );
     found.expect("nobody noticed")

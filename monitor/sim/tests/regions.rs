@@ -390,6 +390,7 @@ impl World {
         self.view = View {
             epoch: self.view.epoch.next(0),
             cores: self.alive().map(|(core, _)| core).collect(),
+            settings: 0,
         };
         let view = self.view.clone();
         let lowest = view.cores.lowest().expect("somebody lives");
@@ -547,6 +548,7 @@ impl World {
         let view = View {
             epoch: Epoch::default().next(0),
             cores: CoreSet::first(scenario.cores),
+            settings: 0,
         };
         let mut world = Self {
             cores: Vec::new(),
@@ -650,7 +652,9 @@ fn explore(name: &str, scenario: Scenario) {
     checker.assert_properties();
     assert!(checker.is_done());
     println!(
-        "regions: {name}: {cores} cores, {crashes} crashes: {} states",
+        "model regions, {name}, {cores} cores, {crashes} crashes, holders {:?}, {:?}: {} states",
+        checker.model().holders,
+        checker.model().script,
         checker.unique_state_count()
     );
 }
@@ -789,7 +793,10 @@ fn mutations_are_caught() {
             .join();
         let discoveries = checker.discoveries();
         let path = discoveries.values().next().expect("the mutation is caught");
-        println!("regions: {mutation:?}: {:?}", path.last_state().wrong);
+        println!(
+            "mutation regions, {mutation:?}: {:?}",
+            path.last_state().wrong
+        );
     };
     let retype = [(0, Op::Retype(0..2)), (1, Op::Revoke)];
     caught(Mutation::SkipPrepare, scenario(2, &[1, 0], &retype));

@@ -315,6 +315,7 @@ fn the_judge_of_membership_sees_what_is_wrong() {
     let view = |cores: &[usize], epoch| View {
         epoch,
         cores: cores.iter().copied().collect::<CoreSet>(),
+        settings: 0,
     };
     let mut judge = Members::new(3, 1000);
     judge.on_note(0, view(&[0, 1, 2], epoch), context).unwrap();
@@ -502,11 +503,14 @@ fn violations(mutation: Mutation, seeds: u64) -> (usize, Vec<String>) {
     (count, rules)
 }
 
-/// Answers every question of a coordinator itself, with the view that the coordinator holds.
+/// Answers every question of a coordinator to its members itself, with the view that the
+/// coordinator holds.
 fn asks_nobody(member: &mut Member, now_ns: u64, outputs: &mut Outputs<Member>) {
     let mut at = 0;
     while at < outputs.len() {
-        if let Output::Send(to, Message::Gather { ballot, .. }) = outputs[at] {
+        if let Output::Send(to, Message::Gather { ballot, .. }) = outputs[at]
+            && member.view().cores.contains(to)
+        {
             outputs.remove(at);
             let view = member.view().clone();
             member.on_message(to, Message::Gathered { ballot, view }, now_ns, outputs);

@@ -274,7 +274,11 @@ impl Cores {
         let cores = state.living();
         state.epoch = state.epoch.next(cores.lowest().unwrap_or(0));
         let epoch = state.epoch;
-        let view = View { epoch, cores };
+        let view = View {
+            epoch,
+            cores,
+            settings: 0,
+        };
         state.wires.clear();
         state.is_view_old = false;
         for core in view.cores.iter() {
@@ -459,7 +463,7 @@ fn check(
             }
         }
     }
-    println!("spaces: {name}, {cores} cores: {total} states");
+    println!("model spaces, {name}, {cores} cores, all placements: {total} states");
 }
 
 #[test]
@@ -575,7 +579,7 @@ fn mutations_are_caught() {
         assert!(caught(None, crashes, is_mapped, strategy, wishes).is_ok());
         match caught(Some(mutation), crashes, is_mapped, strategy, wishes) {
             Ok(_) => panic!("{mutation:?} is not caught by {wishes:?}"),
-            Err(failures) => println!("spaces: {mutation:?}: {failures:?}"),
+            Err(failures) => println!("mutation spaces, {mutation:?}: {failures:?}"),
         }
     }
 }

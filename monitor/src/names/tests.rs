@@ -557,6 +557,7 @@ fn garbage_does_no_harm() {
                         coordinator: 0,
                     },
                     cores: CoreSet::first(4),
+                    settings: 0,
                 });
             }
         }

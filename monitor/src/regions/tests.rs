@@ -34,6 +34,7 @@ impl Machine {
         let view = View {
             epoch: Epoch::default().next(0),
             cores: CoreSet::first(cores),
+            settings: 0,
         };
         let mut machine = Self {
             monitors: (0..cores).map(Regions::new).collect(),
@@ -209,6 +210,7 @@ fn what_a_dead_core_had_made_goes_with_the_last_who_has_it() {
     let view = View {
         epoch: Epoch::default().next(0).next(0),
         cores: [0, 2].into_iter().collect(),
+        settings: 0,
     };
     for core in [0, 2] {
         let actions = machine.monitors[core].installed(&view);

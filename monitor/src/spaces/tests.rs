@@ -294,7 +294,11 @@ impl World {
         let cores = self.living();
         self.epoch = self.epoch.next(cores.lowest().expect("somebody"));
         let epoch = self.epoch;
-        let view = View { epoch, cores };
+        let view = View {
+            epoch,
+            cores,
+            settings: 0,
+        };
         self.wires.clear();
         // In any order, but a message of the new view waits until the receiver has it.
         let mut sent = Vec::new();
