@@ -140,8 +140,8 @@ fn main() -> i32 {
     let patience_ns = PATIENCE_NS + cores as u64 * PATIENCE_PER_CORE_NS;
     let mut monitor = Monitor {
         own,
+        mesh: Mesh::new(own, &store),
         store,
-        mesh: Mesh::new(own),
         console: Console::new(own),
         kernel_log: KernelLog::new(),
         cores: CoreSet::default(),
@@ -224,14 +224,16 @@ impl Monitor {
         let backed_up = self.console.is_backed_up(&self.mesh);
         if backed_up && self.own == 0 {
             // Nothing is listened to until the serial port has taken some of the text.
-            system_call::wait(Some(clock::now_ns() + console::RETRY_NS));
+            let was_rung = system_call::wait(Some(clock::now_ns() + console::RETRY_NS));
+            self.domains.may_have_ended |= was_rung;
             return;
         }
         self.mesh.announce_sleep();
         self.domains.announce_sleep(!backed_up);
         urpc::full_fence();
         if self.mesh.may_sleep() && self.domains.may_sleep(!backed_up) {
-            system_call::wait(self.deadline_ns());
+            let was_rung = system_call::wait(self.deadline_ns());
+            self.domains.may_have_ended |= was_rung;
         }
         self.mesh.awake();
         self.domains.awake();
@@ -430,6 +432,8 @@ impl Monitor {
     fn boot(&mut self, core: usize) {
         // Its first message must find somebody who listens.
         self.mesh.connect(&mut self.store, core);
+        // It waits meanwhile, and a doorbell that rings is taken.
+        self.domains.may_have_ended = true;
         if let Err(error) = boot::boot(&mut self.store, core) {
             self.log(&format!("core {core} cannot be started: {error}"));
             let actions = self.formation.boot_failed(core);

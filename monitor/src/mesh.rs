@@ -8,12 +8,13 @@ use abi::limits::MAX_CORES;
 use abi::syscall::FIRST_DOORBELL;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicU64;
 use protocols::kinds;
 use rt::authority::Store;
 use rt::capability::Address;
 use rt::interface::counter;
 use rt::system_call;
-use urpc::{Channel, Message, ReceiveError, SendError, Wait};
+use urpc::{Channel, Message, ReceiveError, SendError, Sleeper, Wait};
 
 /// Set in the kind of requests and replies that one monitor hands on to another.
 pub const FORWARDED: u16 = 0x100;
@@ -37,6 +38,9 @@ struct Peer {
 /// The channels of one monitor.
 pub struct Mesh {
     own: usize,
+    /// Sleep is announced on all channels by one word: a monitor on 64 cores would else write 126
+    /// lines for each of its sleeps.
+    sleeper: Sleeper<'static, AtomicU64>,
     /// By core number.
     peers: Vec<Option<Peer>>,
     /// The cores that there is a channel with.
@@ -63,9 +67,10 @@ fn class(kind: u16) -> u64 {
 
 impl Mesh {
     /// No channels yet.
-    pub fn new(own: usize) -> Self {
+    pub fn new(own: usize, store: &Store) -> Self {
         Self {
             own,
+            sleeper: store.sleeper(),
             peers: (0..MAX_CORES).map(|_| None).collect(),
             connected: Vec::new(),
             ended: Vec::new(),
@@ -78,7 +83,10 @@ impl Mesh {
         let channels = self.peers.iter().flatten();
         match index {
             counter::MESSAGES => Some(self.sent.iter().sum()),
-            counter::LINES => Some(channels.map(|peer| peer.channel.lines_written()).sum()),
+            counter::LINES => {
+                let lines: u64 = channels.map(|peer| peer.channel.lines_written()).sum();
+                Some(lines + self.sleeper.lines_written())
+            }
             counter::OF_MEMBERSHIP..=counter::OF_OTHERS => {
                 Some(self.sent[(index - counter::OF_MEMBERSHIP) as usize])
             }
@@ -178,15 +186,27 @@ impl Mesh {
     /// Sends what waits and rings who sleeps; whether anything moved.
     pub fn flush(&mut self) -> bool {
         let mut moved = false;
+        let mut published = false;
         for core in &self.connected {
             if let Some(peer) = &mut self.peers[*core]
                 && !peer.ended
             {
                 moved |= !peer.outbox.is_empty() && peer.push();
-                if peer.channel.peer_needs_doorbell() {
-                    // The monitor has it for good.
-                    let _ = system_call::ring(peer.doorbell);
-                }
+                published |= peer.channel.has_published();
+            }
+        }
+        if !published {
+            return moved;
+        }
+        urpc::full_fence();
+        for core in &self.connected {
+            if let Some(peer) = &mut self.peers[*core]
+                && !peer.ended
+                && peer.channel.has_published()
+                && peer.channel.peer_needs_doorbell_after_fence()
+            {
+                // The monitor has it for good.
+                let _ = system_call::ring(peer.doorbell);
             }
         }
         moved
@@ -194,9 +214,12 @@ impl Mesh {
 
     /// Step one of going to sleep; see [`urpc`].
     pub fn announce_sleep(&mut self) {
-        for peer in self.peers.iter_mut().flatten() {
-            peer.channel.announce_sleep(peer.wait());
-        }
+        let mut open = self.peers.iter().flatten().filter(|peer| !peer.ended);
+        let waits_for_room = open.any(|peer| !peer.outbox.is_empty());
+        self.sleeper.announce(match waits_for_room {
+            true => Wait::MessageOrRoom,
+            false => Wait::Message,
+        });
     }
 
     /// Step three.
@@ -209,9 +232,7 @@ impl Mesh {
 
     /// Back again.
     pub fn awake(&mut self) {
-        for peer in self.peers.iter_mut().flatten() {
-            peer.channel.awake();
-        }
+        self.sleeper.awake();
     }
 }
 

@@ -1,6 +1,7 @@
 //! One end of a channel: the data path, and how a channel ends.
 
 use core::fmt;
+use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Release};
 
 use crate::message::{CLOSING_HEAD, MAX_HEAD};
@@ -147,6 +148,18 @@ impl Channel {
             )
         };
         Self::over(own, peer, slots, Sequence::FIRST)
+    }
+
+    /// With `asleep` words outside of the frame: that by which this end's [`Sleeper`](crate::Sleeper)
+    /// announces sleep on all of its channels at once, and the peer's. Both ends must do so, before
+    /// either sleeps.
+    #[must_use]
+    pub fn with_sleep_words(self, own: &'static AtomicU64, peer: &'static AtomicU64) -> Self {
+        Self {
+            own: self.own.sleeping_by(own),
+            peer: self.peer.sleeping_by(peer),
+            ..self
+        }
     }
 }
 

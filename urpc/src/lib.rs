@@ -81,6 +81,8 @@
 //! pay for them. The word is a number that changes with each sleep, so one sleep is answered by
 //! one doorbell although the peer cannot write the word.
 //!
+//! Who sleeps on many channels at once announces it in one word for all of them: [`Sleeper`].
+//!
 //! # Where to read on
 //!
 //! `ring` is the memory: layout, words, all unsafe code. `sequence` is the control word.
@@ -121,4 +123,4 @@ pub use ring::{
     frame_bytes, full_fence,
 };
 pub use sequence::Sequence;
-pub use sleep::Wait;
+pub use sleep::{Sleeper, Wait};

@@ -139,6 +139,8 @@ pub struct Mapped {
     base: NonNull<LinePair>,
     /// The bits of a byte offset that choose the slot.
     offset_mask: usize,
+    /// In place of the `asleep` word in the frame.
+    asleep: Option<&'static AtomicU64>,
 }
 
 // SAFETY: all access goes through atomic words of memory that `new` demands be valid for as long
@@ -172,7 +174,14 @@ impl Mapped {
         Self {
             base,
             offset_mask: half_bytes - SLOT_BYTES,
+            asleep: None,
         }
+    }
+
+    /// With an `asleep` word that is not in the frame, since its writer has one for many channels.
+    pub(crate) fn sleeping_by(self, word: &'static AtomicU64) -> Self {
+        let asleep = Some(word);
+        Self { asleep, ..self }
     }
 
     #[inline]
@@ -255,7 +264,10 @@ impl Half for Mapped {
 
     #[inline]
     fn asleep(&self) -> &AtomicU64 {
-        &self.slot_at(SLOT_BYTES).odd[0]
+        match self.asleep {
+            Some(word) => word,
+            None => &self.slot_at(SLOT_BYTES).odd[0],
+        }
     }
 
     #[inline]

@@ -59,6 +59,47 @@ impl Doorbell {
     }
 }
 
+/// Sleep on many channels at once, announced in one word that all peers read.
+///
+/// Who waits for whatever comes on any of its channels would else write a line in each of them with
+/// every sleep, and another with every wake-up. The three steps are those of
+/// [`Channel::announce_sleep`]: announce here, one full fence, then ask each channel whether it
+/// [may sleep](Channel::may_sleep), for what it waits for itself; the channels' own announcements
+/// are not used. What is announced is what any of them waits for; a peer may ring for
+/// what its channel does not wait for, which costs a look.
+#[derive(Debug)]
+pub struct Sleeper<'word, W: Word> {
+    word: &'word W,
+    asleep: u64,
+}
+
+impl<'word, W: Word> Sleeper<'word, W> {
+    /// By this word, which is 0 and nobody else writes.
+    pub fn new(word: &'word W) -> Self {
+        Self { word, asleep: 0 }
+    }
+
+    /// Announces that this end is about to sleep on all of its channels.
+    pub fn announce(&mut self, wait: Wait) {
+        self.asleep = (self.asleep | WAIT_MASK).wrapping_add(1) | wait as u64;
+        self.word.store(self.asleep, Relaxed);
+    }
+
+    /// Withdraws the announcement; does nothing if there is none.
+    pub fn awake(&mut self) {
+        if self.asleep & WAIT_MASK != 0 {
+            self.asleep &= !WAIT_MASK;
+            self.word.store(self.asleep, Relaxed);
+        }
+    }
+
+    /// How often it has written the word.
+    pub fn lines_written(&self) -> u64 {
+        let is_asleep = self.asleep & WAIT_MASK != 0;
+        self.asleep / (WAIT_MASK + 1) * 2 - u64::from(is_asleep)
+    }
+}
+
 impl<H: Half> Channel<H> {
     /// Announces that this end is about to sleep, and says whether it may: `true` if what it
     /// waits for is not there and the channel has not ended. Then it may block until its

@@ -17,7 +17,8 @@ use loom::sync::Notify;
 use loom::sync::atomic::{AtomicU64, fence};
 use loom::thread;
 use urpc::{
-    Channel, Half, Message, PAYLOAD_WORDS, ReceiveError, SendError, Sequence, Slot, Wait, Word,
+    Channel, Half, Message, PAYLOAD_WORDS, ReceiveError, SendError, Sequence, Sleeper, Slot, Wait,
+    Word,
 };
 
 /// Slots of every channel here: the least, so that few messages make a lap.
@@ -101,7 +102,6 @@ struct LoomLines {
     slots: [LoomSlot; SLOTS],
     acknowledged: LoomWord,
     closed: LoomWord,
-    asleep: LoomWord,
 }
 
 // SAFETY: loom serialises its threads, and checks the accesses to the cells.
@@ -109,11 +109,18 @@ unsafe impl Send for LoomLines {}
 // SAFETY: as above.
 unsafe impl Sync for LoomLines {}
 
-struct LoomHalf<const WEAKENED: Weakened>(Arc<LoomLines>);
+struct LoomHalf<const WEAKENED: Weakened> {
+    lines: Arc<LoomLines>,
+    asleep: Arc<LoomWord>,
+}
 
 impl<const WEAKENED: Weakened> LoomHalf<WEAKENED> {
     fn new() -> Self {
-        Self(Arc::new(LoomLines {
+        Self::sleeping_by(Arc::new(LoomWord::new(false, false)))
+    }
+
+    fn sleeping_by(asleep: Arc<LoomWord>) -> Self {
+        let lines = Arc::new(LoomLines {
             slots: std::array::from_fn(|_| LoomSlot {
                 payload: UnsafeCell::new([0; PAYLOAD_WORDS]),
                 control: LoomWord::new(WEAKENED == CONTROL_STORE, WEAKENED == CONTROL_LOAD),
@@ -123,8 +130,16 @@ impl<const WEAKENED: Weakened> LoomHalf<WEAKENED> {
                 WEAKENED == ACKNOWLEDGED_LOAD,
             ),
             closed: LoomWord::new(WEAKENED == CLOSED_STORE, false),
-            asleep: LoomWord::new(false, false),
-        }))
+        });
+        Self { lines, asleep }
+    }
+
+    /// The same memory, as the other end sees it.
+    fn seen_by<const OTHER: Weakened>(&self) -> LoomHalf<OTHER> {
+        LoomHalf {
+            lines: self.lines.clone(),
+            asleep: self.asleep.clone(),
+        }
     }
 }
 
@@ -133,7 +148,7 @@ impl<const WEAKENED: Weakened> Half for LoomHalf<WEAKENED> {
     type Slot = LoomSlot;
 
     fn slot(&self, place: Sequence) -> &LoomSlot {
-        &self.0.slots[place.slot(SLOTS)]
+        &self.lines.slots[place.slot(SLOTS)]
     }
 
     fn slot_ahead(&self, place: Sequence) -> &LoomSlot {
@@ -141,15 +156,15 @@ impl<const WEAKENED: Weakened> Half for LoomHalf<WEAKENED> {
     }
 
     fn acknowledged(&self) -> &LoomWord {
-        &self.0.acknowledged
+        &self.lines.acknowledged
     }
 
     fn closed(&self) -> &LoomWord {
-        &self.0.closed
+        &self.lines.closed
     }
 
     fn asleep(&self) -> &LoomWord {
-        &self.0.asleep
+        &self.asleep
     }
 
     fn full_fence() {
@@ -165,7 +180,7 @@ type End<const WEAKENED: Weakened> = Channel<LoomHalf<WEAKENED>>;
 /// is decided where it is written.
 fn pair<const A: Weakened, const B: Weakened>() -> (End<A>, End<B>) {
     let (a, b) = (LoomHalf::<A>::new(), LoomHalf::<B>::new());
-    let (a_seen_by_b, b_seen_by_a) = (LoomHalf(a.0.clone()), LoomHalf(b.0.clone()));
+    let (a_seen_by_b, b_seen_by_a) = (a.seen_by(), b.seen_by());
     let first = Sequence::FIRST;
     (
         Channel::over(a, b_seen_by_a, SLOTS, first),
@@ -370,6 +385,70 @@ fn without_the_sender_s_fence_a_wake_up_is_lost() {
 #[should_panic = "deadlock"]
 fn without_the_sleeper_s_fence_a_wake_up_is_lost() {
     sleepers::<NOTHING, FULL_FENCE>(1, 3);
+}
+
+/// One end of two channels, which announces sleep on both by one word: as a monitor does.
+fn sleeper_on_two_channels<const SENDER: Weakened, const SLEEPER: Weakened>() {
+    check(2, || {
+        let word = Arc::new(LoomWord::new(false, false));
+        let bell = Arc::new(Notify::new());
+        let mut channels = Vec::new();
+        let mut senders = Vec::new();
+        for number in 0..2 {
+            let own = LoomHalf::<SLEEPER>::sleeping_by(word.clone());
+            let peers = LoomHalf::<SENDER>::new();
+            let (seen_by_us, seen_by_peer) = (peers.seen_by(), own.seen_by());
+            let first = Sequence::FIRST;
+            channels.push(Channel::over(own, seen_by_us, SLOTS, first));
+            let mut peer: End<SENDER> = Channel::over(peers, seen_by_peer, SLOTS, first);
+            let bell = bell.clone();
+            senders.push(thread::spawn(move || {
+                peer.send(&message(number)).unwrap();
+                if peer.peer_needs_doorbell() {
+                    bell.notify();
+                }
+            }));
+        }
+        let mut sleeper = Sleeper::new(&*word);
+        let mut received = 0;
+        while received < 2 {
+            let came = channels
+                .iter_mut()
+                .filter_map(|channel| channel.recv().ok());
+            let came = came.count();
+            received += came;
+            if came > 0 {
+                continue;
+            }
+            sleeper.announce(Wait::Message);
+            LoomHalf::<SLEEPER>::full_fence();
+            let mut all = channels.iter_mut();
+            if all.all(|channel| channel.may_sleep(Wait::Message)) {
+                bell.wait();
+            }
+            sleeper.awake();
+        }
+        for sender in senders {
+            sender.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn no_wake_up_is_lost_by_one_word_for_two_channels() {
+    sleeper_on_two_channels::<NOTHING, NOTHING>();
+}
+
+#[test]
+#[should_panic = "deadlock"]
+fn without_the_sender_s_fence_a_wake_up_by_one_word_is_lost() {
+    sleeper_on_two_channels::<FULL_FENCE, NOTHING>();
+}
+
+#[test]
+#[should_panic = "deadlock"]
+fn without_the_sleeper_s_fence_a_wake_up_by_one_word_is_lost() {
+    sleeper_on_two_channels::<NOTHING, FULL_FENCE>();
 }
 
 /// The sender fills its ring before the receiver starts, so that only the wake-up for room can

@@ -1,18 +1,20 @@
 //! Channels that the monitor has mapped: to other monitors, and to its own domains.
 //!
 //! The channel between two monitors lies in the shared RAM of the core of lower number, on
-//! the page that bears the other's number. So a core's own such pages are one range.
+//! the page that bears the other's number. So a core's own such pages are one range. Behind those of
+//! core 0 are the words by which monitors announce sleep, a line each.
 
 use super::space::{self, Mapping};
+use super::store::{CACHE_LINE, SLEEP_PAGES};
 use super::{Error, Store, machine};
 use crate::capability::{self, Address, Kind, Rights};
 use crate::{startup, system_call};
 use abi::capability::monitor::CORES;
 use abi::layout::{MONITOR_MESH, PAGE};
-use abi::limits::{MAX_CORES, PAGE_CHANNEL_SLOTS};
+use abi::limits::{MAX_CORES, MAX_DISPATCHERS, PAGE_CHANNEL_SLOTS};
 use abi::syscall::rights;
 use core::sync::atomic::{AtomicU64, Ordering};
-use urpc::{Channel, Side};
+use urpc::{Channel, Side, Sleeper};
 
 /// Cores whose channel was attached.
 static ATTACHED: [AtomicU64; MAX_CORES / 64] = [const { AtomicU64::new(0) }; MAX_CORES / 64];
@@ -29,14 +31,33 @@ fn mesh_address(core: usize) -> u64 {
     MONITOR_MESH + core as u64 * PAGE
 }
 
+/// Where in this monitor the sleep words of all are mapped.
+const SLEEP_WORDS: u64 = MONITOR_MESH + (MAX_CORES + MAX_DISPATCHERS) as u64 * PAGE;
+
+/// The word by which the monitor of a core announces sleep.
+fn sleep_word(core: usize) -> &'static AtomicU64 {
+    assert!(core < MAX_CORES, "core {core}");
+    let word = (SLEEP_WORDS + core as u64 * CACHE_LINE) as *const AtomicU64;
+    // SAFETY: `open_mesh` mapped it for good, before anything else is done with the mesh; all
+    // accesses to it are atomic.
+    unsafe { &*word }
+}
+
 /// Where in this monitor the end of the channel with the domain of this number is mapped.
 fn domain_channel_address(number: usize) -> u64 {
     mesh_address(MAX_CORES + number)
 }
 
 impl Store {
-    /// Maps this core's channel pages, and zeroes them before anybody uses them.
+    /// Maps the sleep words and this core's channel pages, and zeroes what is its own of them before
+    /// anybody uses it.
     pub(super) fn open_mesh(&mut self) -> Result<(), Error> {
+        self.map_mesh(SLEEP_WORDS, mesh_page(0, MAX_CORES), SLEEP_PAGES)?;
+        if startup().core == 0 {
+            // Before any other core runs.
+            (0..MAX_CORES).for_each(|core| sleep_word(core).store(0, Ordering::Relaxed));
+        }
+        sleep_word(startup().core as usize).store(0, Ordering::Relaxed);
         let first = startup().core as usize + 1;
         let pages = machine().cores().len().saturating_sub(first) as u64;
         if pages == 0 {
@@ -85,7 +106,13 @@ impl Store {
             Side::B
         };
         // SAFETY: mapped, for good, at an address that is this channel's alone.
-        Ok(unsafe { Channel::attach(address as *mut u8, PAGE_CHANNEL_SLOTS, side) })
+        let channel = unsafe { Channel::attach(address as *mut u8, PAGE_CHANNEL_SLOTS, side) };
+        Ok(channel.with_sleep_words(sleep_word(own), sleep_word(peer)))
+    }
+
+    /// By what this monitor announces sleep on its channels to other monitors. To be had once.
+    pub fn sleeper(&self) -> Sleeper<'static, AtomicU64> {
+        Sleeper::new(sleep_word(startup().core as usize))
     }
 
     /// The monitor's end of the channel on a zeroed page that it shares with a domain.

@@ -20,7 +20,11 @@ const CNODE_PAGES: u64 = ADDED_SLOTS * SLOT_BYTES / PAGE;
 const LARGE_WINDOW: u64 = MONITOR_WINDOW + (1 << 30);
 
 /// What of a region's RAM is for the channels between monitors: see [`super::mesh`].
-pub(super) const MESH_BYTES: u64 = MAX_CORES as u64 * PAGE;
+pub(super) const MESH_BYTES: u64 = (MAX_CORES as u64 + SLEEP_PAGES) * PAGE;
+
+/// Pages of the monitors' sleep words, a line each, behind the channels of core 0.
+pub(super) const SLEEP_PAGES: u64 = (MAX_CORES as u64 * CACHE_LINE).div_ceil(PAGE);
+pub(super) const CACHE_LINE: u64 = 64;
 
 /// What a monitor has, and its address space.
 #[derive(Debug)]
