@@ -22,6 +22,9 @@
 //! their senders sent between the same two calls, those of one sender in order; and that is all that
 //! it has to know of failures.
 //!
+//! How rounds spread over many cores ([`crate::tree`]) is part of the view, too, as its settings: so no
+//! two cores ever take part in one round by different trees.
+//!
 //! What waits is bounded by what the protocols may have under way, a window for each core: nobody
 //! sends more before this core answers.
 
@@ -254,6 +257,9 @@ impl Agent {
         actions.push(Action::Installed(view.clone()));
         let of_regions = self.regions.installed(view);
         self.take_regions(of_regions, actions);
+        // All cores of a view take it up at the same place in the order of views.
+        let strategy = Strategy::from_settings(view.settings);
+        self.spaces.set_strategy(strategy);
         let of_spaces = self.spaces.installed(view);
         self.take_spaces(of_spaces, actions);
         let of_names = self.names.installed(view);

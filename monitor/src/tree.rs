@@ -110,6 +110,30 @@ pub enum Strategy {
     Computed,
 }
 
+impl Strategy {
+    /// As settings of a [view](crate::view::View).
+    pub fn settings(self) -> u32 {
+        let (which, arity) = match self {
+            Self::Unicast => (0, 0),
+            Self::Tree { arity } => (1, arity),
+            Self::Sockets { arity } => (2, arity),
+            Self::Computed => (3, 0),
+        };
+        which | (arity.min(0xffff) as u32) << 8
+    }
+
+    /// From settings of a view; what makes no sense there is unicast.
+    pub fn from_settings(settings: u32) -> Self {
+        let arity = (settings >> 8 & 0xffff) as usize;
+        match settings & 0xff {
+            1 => Self::Tree { arity },
+            2 => Self::Sockets { arity },
+            3 => Self::Computed,
+            _ => Self::Unicast,
+        }
+    }
+}
+
 /// A core's place in a tree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Place {
@@ -531,6 +555,15 @@ mod tests {
             };
             assert_eq!(set.iter().filter(crosses).count(), sockets.len() - 1);
         }
+    }
+
+    #[test]
+    fn strategies_are_settings() {
+        for strategy in fixed().into_iter().chain([Strategy::Computed]) {
+            assert_eq!(Strategy::from_settings(strategy.settings()), strategy);
+        }
+        assert_eq!(Strategy::from_settings(u32::MAX), Strategy::Unicast);
+        assert_eq!(Strategy::from_settings(0), Strategy::Unicast);
     }
 
     #[test]
