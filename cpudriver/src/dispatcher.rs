@@ -3,10 +3,11 @@
 use crate::arch::entry::Registers;
 use crate::arch::float::AREA_OFFSET;
 use abi::capability::{DISPATCHER_SLOTS, SLOT_BYTES};
-use abi::exception::Detail;
+use abi::exception::{Detail, PAGE_FAULT};
 use abi::limits::{DISPATCHER_NAME_BYTES, MAX_DISPATCHERS, MAX_ENDPOINTS};
 use abi::syscall::{DISPATCHER_BYTES, priority};
 use arrayvec::ArrayVec;
+use core::ops::Range;
 
 /// What a dispatcher is about.
 #[repr(u8)]
@@ -26,6 +27,8 @@ pub enum State {
     Exited,
     /// Died of its fault.
     Faulted,
+    /// Touched a page of its paged range that is not there: goes on with that when it is started.
+    Paging,
 }
 
 /// A dispatcher by its place in the CPU driver's table, or nobody. All zeros: nobody.
@@ -116,6 +119,8 @@ pub struct Dispatcher {
     pub badge: u64,
     /// Where capabilities that come are put: an address in its slots; 0: none are taken.
     pub receive_slot: u64,
+    /// Page faults at these addresses do not end it; see [`abi::syscall::property::PAGED`].
+    pub paged: Range<u64>,
     /// Physical addresses of the endpoints that nobody else receives at.
     pub endpoints: ArrayVec<u64, MAX_ENDPOINTS>,
     /// Line of text that it is writing to the log.
@@ -173,6 +178,7 @@ impl Dispatcher {
             ticket: 0,
             badge: 0,
             receive_slot: 0,
+            paged: 0..0,
             endpoints: ArrayVec::new_const(),
             line: ArrayVec::new_const(),
         }
@@ -195,6 +201,11 @@ impl Dispatcher {
     /// Whether it could run right now.
     pub fn can_run(&self) -> bool {
         self.state == State::Runnable && !self.stopped
+    }
+
+    /// Whether the exception that it met last is for its pager.
+    pub fn is_paged_fault(&self) -> bool {
+        self.fault.vector == PAGE_FAULT && self.paged.contains(&self.fault.address)
     }
 
     /// Whether it will never run again.

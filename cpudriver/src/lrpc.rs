@@ -294,7 +294,8 @@ impl Kernel {
         }
     }
 
-    /// The current dispatcher met an exception: its fault handler hears of it, or it has died.
+    /// The current dispatcher met an exception: it waits for a page, or its fault handler hears of it,
+    /// or it has died.
     pub fn fault(&mut self) {
         let Some(current) = self.processor.current() else {
             return;
@@ -302,6 +303,10 @@ impl Kernel {
         let Some(dispatcher) = self.processor.dispatcher(current) else {
             return;
         };
+        if dispatcher.is_paged_fault() {
+            self.processor.await_page(current);
+            return;
+        }
         dispatcher.in_fault = true;
         let own = core::ptr::from_mut(dispatcher) as u64 - DIRECT_MAP;
         let slot = SlotId(own_slots(own) + own_slot::FAULT_HANDLER * SLOT_BYTES);

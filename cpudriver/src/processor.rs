@@ -428,12 +428,26 @@ impl Processor {
         }
     }
 
-    /// Lets a dispatcher run on that was stopped.
+    /// A dispatcher misses a page: it stays where it is, with all who wait for it, and the monitor
+    /// hears of it.
+    pub fn await_page(&mut self, handle: usize) {
+        self.attention = true;
+        if let Some(dispatcher) = self.dispatcher(handle) {
+            dispatcher.state = State::Paging;
+        }
+        self.signal(MONITOR, Wake::Call);
+    }
+
+    /// Lets a dispatcher run on that was stopped, or that waits for a page: it begins anew with the
+    /// instruction that missed it.
     pub fn start(&mut self, handle: usize) {
         let Some(dispatcher) = self.dispatcher(handle) else {
             return;
         };
         dispatcher.stopped = false;
+        if dispatcher.state == State::Paging {
+            dispatcher.state = State::Runnable;
+        }
         let (state, physical, link) = (dispatcher.state, dispatcher.endpoint, dispatcher.link);
         if state == State::Receiving
             && let Some(endpoint) = self.endpoint(physical)

@@ -1,8 +1,10 @@
 //! Domains of this core: spawn, end, and what they hold.
 
 use crate::{Monitor, bundle, report};
+use abi::exception::PAGE_FAULT;
 use abi::layout::{
-    PAGE, USER_FRAMES, USER_HEAP, USER_IMAGE, USER_STACK_BYTES, USER_STACK_TOP, USER_STARTUP,
+    PAGE, USER_FRAMES, USER_HEAP, USER_IMAGE, USER_SPAN, USER_SPAN_END, USER_STACK_BYTES,
+    USER_STACK_TOP, USER_STARTUP,
 };
 use abi::limits::{MAX_DISPATCHERS, NAME_BYTES};
 use abi::startup::{self, Startup};
@@ -72,6 +74,7 @@ impl Request {
             job: Some(job),
             gift,
             traced,
+            member: None,
         }
     }
 }
@@ -87,6 +90,8 @@ pub struct Spawn {
     /// As in [`Request`]: the parent is of this core then.
     pub gift: Option<Address>,
     pub traced: Option<Address>,
+    /// A member of a span: what it runs, and with what. It is not started yet.
+    pub member: Option<(u64, u64)>,
 }
 
 /// A domain of this core.
@@ -96,7 +101,7 @@ pub struct Domain {
     pub parent: u64,
     pub vector: u8,
     name: Vec<u8>,
-    environment: Vec<u8>,
+    pub environment: Vec<u8>,
     pub body: Body,
     pub channel: Channel,
     pub outbox: VecDeque<Message>,
@@ -372,6 +377,7 @@ impl Monitor {
 
         let job = spawn.job.unwrap_or(id);
         (start.domain, start.job, start.parent) = (id, job, spawn.parent);
+        (start.function, start.argument) = spawn.member.unwrap_or_default();
         start.heap_bytes = heap.pages * PAGE;
         start.vector = u32::from(vector);
         self.fill_startup(&mut start, name);
@@ -386,6 +392,7 @@ impl Monitor {
         body.finish(program.entry, vector, name, gift)?;
         match parent.zip(spawn.traced) {
             Some((parent, slots)) => body.show_to(parent, slots)?,
+            None if spawn.member.is_some() => body.set_paged(USER_SPAN..USER_SPAN_END)?,
             None => body.start()?,
         }
 
@@ -484,7 +491,7 @@ impl Monitor {
         let domain = rest.next().ok_or(Error::NoSuchDomain)?;
         let state = match domain.body.life() {
             _ if domain.killed => state::ENDING,
-            Life::Alive => state::ALIVE,
+            Life::Alive | Life::Paging { .. } => state::ALIVE,
             Life::Stopped => state::STOPPED,
             Life::Exited(_) | Life::Faulted { .. } => state::ENDING,
         };
@@ -514,7 +521,12 @@ impl Monitor {
                 Some(domain) => domain.body.life(),
                 None => continue,
             };
-            if !matches!(life, Life::Alive | Life::Stopped) {
+            let goes_on = match life {
+                Life::Alive | Life::Stopped => true,
+                Life::Paging { error, address } => self.page_for(number, error, address),
+                Life::Exited(_) | Life::Faulted { .. } => false,
+            };
+            if !goes_on {
                 busy = true;
                 while self.serve_domain(number, true) {}
                 self.bury(number, life);
@@ -540,8 +552,16 @@ impl Monitor {
         for line in lines {
             self.console.text(&mut self.mesh, &line);
         }
+        let life = match life {
+            Life::Paging { error, address } => Life::Faulted {
+                vector: PAGE_FAULT,
+                error,
+                address,
+            },
+            other => other,
+        };
         let status = match life {
-            Life::Alive | Life::Stopped => KILLED_STATUS,
+            Life::Alive | Life::Stopped | Life::Paging { .. } => KILLED_STATUS,
             Life::Exited(status) => status,
             Life::Faulted {
                 vector,

@@ -178,7 +178,7 @@ impl Monitor {
     }
 
     /// Notes a child of a domain of this core, which may be gone by now.
-    fn adopt(&mut self, child: u64, parent: u64, frame: Option<u64>) {
+    pub fn adopt(&mut self, child: u64, parent: u64, frame: Option<u64>) {
         if let Some(frame) = frame.and_then(|id| self.family.frames.get_mut(&id)) {
             frame.users.push(child);
         }
@@ -190,6 +190,11 @@ impl Monitor {
             };
             self.family.children.insert(child, child_of);
         }
+    }
+
+    /// Forgets a child of which its parent never heard.
+    pub fn disown(&mut self, child: u64) {
+        self.family.children.remove(&child);
     }
 
     /// Makes a frame for a domain of this core: its address there, its bytes, its id.

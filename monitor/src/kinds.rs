@@ -17,6 +17,9 @@ pub const NAMES: Range<u16> = 0xa0..0xc0;
 /// Address spaces, and their rounds.
 pub const SPACES: Range<u16> = 0xc0..0xe0;
 
+/// Domains that span cores: their members, and memory that is free.
+pub const SPANS: Range<u16> = 0xe0..0xf0;
+
 /// The `n`th kind of a range; does not compile where there are not so many.
 pub const fn kind(range: &Range<u16>, n: u16) -> u16 {
     assert!(range.start + n < range.end);
@@ -24,7 +27,9 @@ pub const fn kind(range: &Range<u16>, n: u16) -> u16 {
 }
 
 const _: () = {
-    let all = [FORMATION, MESH, CONSOLE, MEMBERSHIP, REGIONS, NAMES, SPACES];
+    let all = [
+        FORMATION, MESH, CONSOLE, MEMBERSHIP, REGIONS, NAMES, SPACES, SPANS,
+    ];
     let mut at = 1;
     while at < all.len() {
         assert!(all[at - 1].end <= all[at].start);

@@ -245,6 +245,7 @@ impl Monitor {
             self.formation.deadline_ns(),
             self.agent.deadline_ns().map(|at| self.awake.real(at)),
             self.console.deadline_ns(),
+            self.spans.deadline_ns(),
             shutdown,
         ]
         .into_iter()
@@ -310,7 +311,9 @@ impl Monitor {
             if let Some(shutdown) = &mut self.shutdown {
                 shutdown.waiting.remove(from);
             }
-        } else if !self.console.on_message(from, message) && !self.on_request_message(from, message)
+        } else if !self.console.on_message(from, message)
+            && !self.on_request_message(from, message)
+            && !self.on_span_message(from, message)
         {
             self.log(&format!(
                 "core {from} sent a message of unknown kind {:#x}",
@@ -334,6 +337,7 @@ impl Monitor {
         let formed = self.formation.on_tick(now_ns);
         let changed = self.agent.on_tick(self.awake.at(now_ns));
         let busy = !(formed.is_empty() && changed.is_empty());
+        self.send_freed_if_due(now_ns);
         self.form(formed);
         self.carry_out(changed);
         busy
@@ -382,6 +386,7 @@ impl Monitor {
     /// Does what the protocols decided.
     fn carry_out(&mut self, actions: Vec<agent::Action>) {
         use agent::Action;
+        self.spans.begin();
         for action in actions {
             match action {
                 Action::Send(to, Line { kind, words }) => {
@@ -404,6 +409,7 @@ impl Monitor {
                 Action::Spaces(action) => self.on_spaces(action),
             }
         }
+        self.settle_spans();
     }
 
     /// Another view holds: whatever cores that were lost owe, they do not give any more.
@@ -415,6 +421,7 @@ impl Monitor {
             self.mesh.disconnect(core);
             self.forget_requests_to(core);
             self.children_lost_with(core);
+            self.spans_lost_with(core);
             if let Some(shutdown) = &mut self.shutdown {
                 shutdown.waiting.remove(core);
             }
@@ -493,6 +500,7 @@ impl Monitor {
             job: None,
             gift: None,
             traced: None,
+            member: None,
         };
         match self.spawn(&spawn) {
             Ok(domain) => self.program = Some(domain),

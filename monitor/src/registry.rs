@@ -237,11 +237,13 @@ impl Monitor {
                     self.answer(requester, answer.ok_or(Error::NotBound));
                 }
             }
-            names::Action::Changed { watch, name, value } => self.tell(watch, name, value),
+            names::Action::Changed { watch, name, value } => {
+                self.tell_of_change(watch, name, value)
+            }
         }
     }
 
-    fn tell(&mut self, number: u64, name: Name, value: Option<u64>) {
+    fn tell_of_change(&mut self, number: u64, name: Name, value: Option<u64>) {
         let Some(Watch { domain, token }) = self.registry.watches.get(&number) else {
             return;
         };

@@ -12,7 +12,7 @@
 
 use crate::Monitor;
 use crate::devices;
-use crate::domains::{self, Request, SharedFrame};
+use crate::domains::{self, Request, SharedFrame, Text};
 use crate::mesh::{self, FORWARDED};
 use abi::limits::ARGUMENT_BYTES;
 use alloc::collections::BTreeMap;
@@ -175,8 +175,8 @@ impl Monitor {
         self.answer(requester, answer);
     }
 
-    /// What a domain asks for by these words and the text that it sent with the same token.
-    fn spawn_request(&mut self, id: u64, token: u32, words: [u64; 6]) -> Result<Request, Error> {
+    /// The text that a domain sent with the same token as a request.
+    pub fn text_of(&mut self, id: u64, token: u32) -> Result<Vec<u8>, Error> {
         let domain = self.domains.by_id(id).ok_or(Error::NoSuchDomain)?;
         let text = match domain.text_token == token {
             true => core::mem::take(&mut domain.text),
@@ -185,6 +185,13 @@ impl Monitor {
         if text.len() > ARGUMENT_BYTES {
             return Err(Error::TooLong);
         }
+        Ok(text)
+    }
+
+    /// The domain that it asks for with such a text.
+    fn spawn_request(&mut self, id: u64, token: u32, words: [u64; 6]) -> Result<Request, Error> {
+        let text = self.text_of(id, token)?;
+        let domain = self.domains.by_id(id).ok_or(Error::NoSuchDomain)?;
         domain.spawn_request(words, text)
     }
 
@@ -306,16 +313,7 @@ impl Monitor {
                 let frame = frame.map(|frame| frame.physical);
                 self.family.expect(frame);
                 what = What::Spawn { frame };
-                let text = [text.arguments, text.environment].concat();
-                for piece in text.chunks(TEXT_BYTES) {
-                    let mut bytes = [0; 8 + TEXT_BYTES];
-                    bytes[8..8 + piece.len()].copy_from_slice(piece);
-                    if let Ok(text) =
-                        Message::from_bytes(interface::TEXT | FORWARDED, &bytes[..8 + piece.len()])
-                    {
-                        self.mesh.send(&mut self.store, core, &text);
-                    }
-                }
+                self.send_text(core, interface::TEXT | FORWARDED, &text);
             }
             _ => {}
         }
@@ -334,6 +332,18 @@ impl Monitor {
         let message = Message::new(kind | FORWARDED, [number, a, b, c, d, e, f]);
         self.mesh.send(&mut self.store, core, &message);
         Ok(None)
+    }
+
+    /// Sends the pieces of a text ahead of a message about it.
+    pub fn send_text(&mut self, core: usize, kind: u16, text: &Text) {
+        let text = [&text.arguments[..], &text.environment].concat();
+        for piece in text.chunks(TEXT_BYTES) {
+            let mut bytes = [0; 8 + TEXT_BYTES];
+            bytes[8..8 + piece.len()].copy_from_slice(piece);
+            if let Ok(text) = Message::from_bytes(kind, &bytes[..8 + piece.len()]) {
+                self.mesh.send(&mut self.store, core, &text);
+            }
+        }
     }
 
     /// Takes a message of another monitor if it is a request, a reply, or news of a child.

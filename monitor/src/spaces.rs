@@ -74,7 +74,7 @@ use table::{Entry, Table};
 /// Most spaces that one core makes.
 pub const MAX_SPACES: usize = 4096;
 /// Most entries of one space.
-pub const MAX_ENTRIES: usize = 1 << 16;
+pub const MAX_ENTRIES: usize = 1 << 10;
 
 /// What the monitor is to do, in this order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -99,6 +99,13 @@ pub enum Action {
         pages: Pages,
         /// The rights; with none the pages are not mapped any more.
         rights: Rights,
+    },
+    /// No core has these pages any more, nor will one: what is behind them is free. The home says so.
+    Freed {
+        /// The space.
+        space: SpaceId,
+        /// What was mapped.
+        mapping: Mapping,
     },
     /// What was asked for under this token has come to this.
     Done {
@@ -256,10 +263,21 @@ impl Spaces {
         self.replicas.get(&space).map(|replica| &replica.span)
     }
 
-    /// What the local page table has for a page, unless its unmap is under way.
+    /// What the local page table has for a page, or may have.
     pub fn held(&self, space: SpaceId, page: u64) -> Option<Mapping> {
         let (mapping, _) = self.replicas.get(&space)?.table.at(page)?;
         Some(mapping)
+    }
+
+    /// What may be entered into the local page table for a page: it is held, and not about to go.
+    pub fn usable(&self, space: SpaceId, page: u64) -> Option<Mapping> {
+        let held = self.held(space, page)?;
+        (!self.is_blocked(space, Pages::one(page))).then_some(held)
+    }
+
+    /// The spaces that have a replica here.
+    pub fn replicas(&self) -> impl Iterator<Item = SpaceId> {
+        self.replicas.keys().copied()
     }
 
     /// What is mapped for a page, if the home is here and knows.
@@ -859,6 +877,9 @@ impl Spaces {
                 if span.is_empty() {
                     // Nobody is left; the leaver may have asked for more.
                     let later = core::mem::take(&mut home.queue);
+                    for (mapping, _) in home.table.carve(Pages::ALL) {
+                        actions.push(Action::Freed { space, mapping });
+                    }
                     self.homes.remove(&space);
                     self.answer(&request, Answer::Done, actions);
                     for request in later {
@@ -927,8 +948,10 @@ impl Spaces {
             match request.ask {
                 Ask::Restrict { pages, rights } => {
                     for (mut mapping, holders) in home.table.carve(pages) {
-                        mapping.rights = rights;
-                        if rights != Rights::NONE {
+                        if rights == Rights::NONE {
+                            actions.push(Action::Freed { space, mapping });
+                        } else {
+                            mapping.rights = rights;
                             home.table.put(mapping, holders);
                         }
                     }

@@ -114,7 +114,7 @@ pub mod counter {
     pub const OF_REGIONS: u64 = 0x103;
     /// About address spaces that span cores.
     pub const OF_SPACES: u64 = 0x104;
-    /// Requests handed on for domains, answers to them, exits.
+    /// Requests handed on for domains, answers to them, exits, memory that spans give back.
     pub const OF_REQUESTS: u64 = 0x105;
     /// Text, and everything else.
     pub const OF_OTHERS: u64 = 0x106;
@@ -221,6 +221,18 @@ pub enum Error {
     TooManyNames = 28,
     /// The domain has as many watches as it may have, or all domains of its core together.
     TooManyWatches = 29,
+    /// The domain is in no span.
+    NotSpanned = 40,
+    /// The domain is in a span, or the core has a member of it.
+    AlreadySpanned = 41,
+    /// Nothing is mapped there.
+    NotMapped = 42,
+    /// The core takes part in as many spans as it can.
+    TooManySpans = 43,
+    /// The domain has mapped as many pieces, or the span is cut in as many, as may be.
+    TooManyMappings = 44,
+    /// The span has ended.
+    SpanEnded = 45,
 }
 
 impl Error {
@@ -256,6 +268,12 @@ impl Error {
             27 => Self::NotOwner,
             28 => Self::TooManyNames,
             29 => Self::TooManyWatches,
+            40 => Self::NotSpanned,
+            41 => Self::AlreadySpanned,
+            42 => Self::NotMapped,
+            43 => Self::TooManySpans,
+            44 => Self::TooManyMappings,
+            45 => Self::SpanEnded,
             _ => Self::NoSuchRequest,
         })
     }
@@ -293,6 +311,12 @@ impl core::fmt::Display for Error {
             Self::NotOwner => "another domain has bound the name: it alone may unbind it",
             Self::TooManyNames => "the registry is full: unbind something first",
             Self::TooManyWatches => "too many watches: end one first",
+            Self::NotSpanned => "the domain is in no span",
+            Self::AlreadySpanned => "the domain, or one on that core, is in the span already",
+            Self::NotMapped => "nothing is mapped there",
+            Self::TooManySpans => "the core takes part in as many spans as it can",
+            Self::TooManyMappings => "too much is mapped apart: unmap some of it first",
+            Self::SpanEnded => "the span has ended",
         })
     }
 }

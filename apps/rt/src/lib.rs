@@ -26,6 +26,7 @@
 //! | [`capability`]  | capabilities: copy, retype, delete, revoke, and slots for them     |
 //! | [`memory`]      | RAM of our own, and objects made of it                             |
 //! | [`space`]       | mapping frames                                                     |
+//! | [`span`]        | domains that run on several cores and share addresses              |
 //! | [`dispatcher`]  | setting up, stopping and looking at dispatchers                    |
 //! | [`device`]      | I/O ports, device memory, interrupt lines                          |
 //! | [`lrpc`]        | calls to domains of the same core                                  |
@@ -52,6 +53,7 @@ pub mod memory;
 pub mod monitor;
 pub mod names;
 pub mod space;
+pub mod span;
 mod start;
 pub mod system_call;
 

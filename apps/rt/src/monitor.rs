@@ -148,6 +148,28 @@ pub fn request(core: usize, kind: u16, arguments: [u64; 6]) -> Result<Token, Err
     Ok(Token(token))
 }
 
+/// Sends a request to the monitor of a core, with a text ahead of it.
+pub(crate) fn request_with_text(
+    core: usize,
+    kind: u16,
+    text: &[u8],
+    arguments: [u64; 6],
+) -> Result<Token, Error> {
+    let mut client = CLIENT.lock();
+    let token = client.token();
+    for chunk in text.chunks(TEXT_BYTES) {
+        let mut payload = [0; 8 + TEXT_BYTES];
+        let route = u64::from(token) | ((core as u64) << 32);
+        payload[..8].copy_from_slice(&route.to_le_bytes());
+        payload[8..8 + chunk.len()].copy_from_slice(chunk);
+        let message = Message::from_bytes(interface::TEXT, &payload[..8 + chunk.len()])
+            .map_err(|_| Error::BadArgument)?;
+        client.send(&message)?;
+    }
+    client.request(token, core, kind, arguments)?;
+    Ok(Token(token))
+}
+
 /// Waits for the answer to a request.
 #[allow(clippy::needless_pass_by_value)] // an answer comes once
 pub fn answer(token: Token) -> Result<[u64; 5], Error> {
@@ -291,20 +313,8 @@ impl<'a> Spawn<'a> {
         if self.core != here() && (self.gift | self.traced) != 0 {
             return Err(Error::OtherCore);
         }
-        let mut client = CLIENT.lock();
-        let token = client.token();
-        for chunk in text.chunks(TEXT_BYTES) {
-            let mut payload = [0; 56];
-            let route = u64::from(token) | ((self.core as u64) << 32);
-            payload[..8].copy_from_slice(&route.to_le_bytes());
-            payload[8..8 + chunk.len()].copy_from_slice(chunk);
-            let message = Message::from_bytes(interface::TEXT, &payload[..8 + chunk.len()])
-                .map_err(|_| Error::BadArgument)?;
-            client.send(&message)?;
-        }
         let words = [self.frame, self.gift, self.traced, sizes, 0, 0];
-        client.request(token, self.core, interface::SPAWN, words)?;
-        Ok(Token(token))
+        request_with_text(self.core, interface::SPAWN, &text, words)
     }
 
     /// Starts it.

@@ -1,6 +1,6 @@
 //! From the first instruction to `main`, and from there to the exit.
 
-use crate::{console, heap, system_call};
+use crate::{console, heap, span, system_call};
 use abi::layout::USER_STARTUP;
 use abi::startup::Startup;
 
@@ -11,10 +11,13 @@ pub fn startup() -> &'static Startup {
     unsafe { &*(USER_STARTUP as *const Startup) }
 }
 
-/// Runs `main` and exits with what it returns.
+/// Runs `main`, or in a member of a span what it was joined for, and exits with what it returns.
 pub fn run(main: fn() -> i32) -> ! {
     heap::initialise();
-    let status = main();
+    let status = match span::function() {
+        Some((function, argument)) => function(argument),
+        None => main(),
+    };
     console::flush();
     system_call::exit(status)
 }

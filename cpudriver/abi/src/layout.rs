@@ -13,6 +13,7 @@
 //!  ------------------------------------------------------------------------------------
 //!  0000_7100_0000_0000  startup page                                      user    r--
 //!  0000_7000_0000_0000  top of the stack, a guard page below it           user    rw-
+//!  0000_1000_0000_0000  memory of domains that span cores, a part for each  user    rw- r--
 //!  0000_0060_0000_0000  window: RAM of a core about to start              monitor rw-
 //!  0000_0050_0000_0000  mesh: one page a peer core, the channel to it     monitor rw-
 //!  0000_0042_0000_0000  log ring of the CPU driver                        monitor r--
@@ -78,6 +79,12 @@ pub const USER_FRAMES: u64 = 0x20_0000_0000;
 pub const USER_MAPPINGS: u64 = 0x30_0000_0000;
 /// First address beyond them.
 pub const USER_MAPPINGS_END: u64 = 0x40_0000_0000;
+/// Start of the addresses that all members of a domain that spans cores share.
+pub const USER_SPAN: u64 = 0x1000_0000_0000;
+/// Bytes of them that each core maps its memory at: core `c` from `USER_SPAN + c * SPAN_PART_BYTES` on.
+pub const SPAN_PART_BYTES: u64 = 4 << 30;
+/// First address beyond them.
+pub const USER_SPAN_END: u64 = USER_SPAN + crate::limits::MAX_CORES as u64 * SPAN_PART_BYTES;
 /// End of the stack, which grows down from here.
 pub const USER_STACK_TOP: u64 = 0x7000_0000_0000;
 /// Bytes of the stack.

@@ -51,6 +51,11 @@ pub struct Startup {
     pub frame: u64,
     /// Bytes of that frame.
     pub frame_bytes: u64,
+    /// In a member of a domain that spans cores: address of the function that runs in place of the
+    /// program's own first one; else 0.
+    pub function: u64,
+    /// What that function is given.
+    pub argument: u64,
     /// Bytes of the arguments in `arguments`.
     pub arguments_bytes: u64,
     /// Bytes of the environment, which follows them there.

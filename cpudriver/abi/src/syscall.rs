@@ -113,13 +113,14 @@ pub const TRANSLATE: u64 = 36;
 
 /// Sets up dispatcher `rdi` (right: write): property `rsi` (see [`property`]), value `rdx` and `r10`.
 pub const CONFIGURE: u64 = 48;
-/// Lets dispatcher `rdi` (right: write) run on. Errors: [`Error::NotReady`] if it has no address space.
+/// Lets dispatcher `rdi` (right: write) run on that is stopped or waits for a page; whoever has ended
+/// stays so. Errors: [`Error::NotReady`] if it has no address space.
 pub const START: u64 = 49;
 /// Stops dispatcher `rdi` (right: write) until it is started. Who waits for its answer
 /// goes on waiting.
 pub const STOP: u64 = 50;
 /// Asks after dispatcher `rdi` (right: read). Back: `rdi` a [`life`], `rsi` exit status, or for a
-/// fault its vector, `rdx` error code, `r10` instruction pointer, `r8` faulting address.
+/// fault or a missing page the exception's vector, `rdx` error code, `r10` instruction pointer, `r8` faulting address.
 pub const STATE: u64 = 51;
 /// Reads register `rsi` of dispatcher `rdi` (right: read): see [`REGISTERS`]. Back: `rdi`.
 pub const READ_REGISTER: u64 = 52;
@@ -192,6 +193,12 @@ pub mod property {
     pub const PRIORITY: u64 = 5;
     /// Its name: sixteen bytes of UTF-8, filled up with zeros.
     pub const NAME: u64 = 6;
+    /// Addresses that others map pages at, as they are touched: the first, and the first beyond.
+    /// A page fault there is not told to the fault handler, nor is it the end: the dispatcher is
+    /// [`super::life::PAGING`], and the monitor's doorbell rings. Once started, it begins anew with
+    /// the same instruction. Who waits for its answer goes on waiting. In the beginning there are
+    /// none.
+    pub const PAGED: u64 = 7;
 }
 
 /// Answer of a fault handler: go on where the exception was.
@@ -244,6 +251,8 @@ pub mod life {
     pub const FAULTED: u64 = 2;
     /// It was not started yet, or was stopped.
     pub const STOPPED: u64 = 3;
+    /// It waits for a page: see [`super::property::PAGED`].
+    pub const PAGING: u64 = 4;
 }
 
 /// Why a system call did nothing.

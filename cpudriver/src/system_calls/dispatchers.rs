@@ -98,6 +98,13 @@ pub fn configure(kernel: &mut Kernel, arguments: Arguments) -> Answer {
             kernel.processor.set_priority(handle, value as u8);
             DONE
         }
+        property::PAGED if value > more || more > USER_END => Err(Error::BadArgument.into()),
+        property::PAGED => {
+            if let Some(dispatcher) = kernel.processor.dispatcher(handle) {
+                dispatcher.paged = value..more;
+            }
+            DONE
+        }
         property::NAME => {
             if let Some(dispatcher) = kernel.processor.dispatcher(handle) {
                 dispatcher.name[..8].copy_from_slice(&value.to_le_bytes());
@@ -135,6 +142,14 @@ pub fn state(kernel: &mut Kernel, arguments: Arguments) -> Answer {
             0,
         ],
         _ if dispatcher.stopped => [life::STOPPED, 0, 0, rip, 0, 0],
+        State::Paging => [
+            life::PAGING,
+            fault.vector,
+            fault.error,
+            rip,
+            fault.address,
+            0,
+        ],
         _ => [life::ALIVE, 0, 0, rip, 0, 0],
     }))
 }

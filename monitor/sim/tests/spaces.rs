@@ -164,6 +164,13 @@ impl Cores {
                         self.carry_out(state, core, actions, of_round);
                     }
                 }
+                Action::Freed { mapping, .. } => {
+                    let at = PAGE.saturating_sub(mapping.pages.first);
+                    let frame = mapping.frame + at;
+                    // Whoever has it still uses memory of somebody else.
+                    state.is_wrong |= state.tlbs.contains(&Some(frame));
+                    state.dead.insert(frame);
+                }
                 Action::Done { token, result } => self.done(state, token as usize, result),
             }
         }

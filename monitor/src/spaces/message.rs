@@ -18,6 +18,16 @@ impl SpaceId {
     pub fn new(core: usize, number: u32) -> Self {
         Self((core as u64 & 0xffff) << 24 | u64::from(number) & 0xff_ffff)
     }
+
+    /// As a word for messages.
+    pub fn word(self) -> u64 {
+        self.0
+    }
+
+    /// From that word.
+    pub fn from_word(word: u64) -> Self {
+        Self(word & ((1 << SPACE_BITS) - 1))
+    }
 }
 
 /// A range of virtual pages.

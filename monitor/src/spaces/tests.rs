@@ -173,6 +173,14 @@ impl World {
                     rights,
                     ..
                 } => self.works.push((core, work, pages, rights)),
+                Action::Freed { mapping, .. } => {
+                    for frame in mapping.frame..mapping.frame + mapping.pages.count {
+                        let held = |(other, _): &(u64, Rights)| *other == frame;
+                        let is_held = self.tlbs.iter().any(|tlb| tlb.values().any(held));
+                        assert!(!is_held, "{frame} is free and in use");
+                        self.dead.insert(frame);
+                    }
+                }
                 Action::Done { token, result } => self.done(core, token, result),
             }
         }

@@ -5,6 +5,9 @@
 //! domain. What it gets to keep has not the right to revoke where the monitor has a capability
 //! to the same object that it relies on.
 
+mod pieces;
+
+use self::pieces::Piece;
 use super::space::{self, Mapping, pieces};
 use super::store::{Block, SharedRam, Store, make_doorbell};
 use super::{Error, ask};
@@ -18,6 +21,7 @@ use abi::capability::{
 use abi::layout::{PAGE, USER_STACK_BYTES, USER_STACK_TOP, USER_STARTUP};
 use abi::limits::DISPATCHER_NAME_BYTES;
 use abi::syscall::{self, DISPATCHER_BYTES, REGISTERS, life, priority, property, rights};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use urpc::Channel;
@@ -63,6 +67,13 @@ pub enum Life {
     Stopped,
     /// It ended itself with this status.
     Exited(i32),
+    /// It waits for a page: see [`Body::set_paged`].
+    Paging {
+        /// Error code of the page fault.
+        error: u64,
+        /// The address that it touched.
+        address: u64,
+    },
     /// It met an exception.
     Faulted {
         /// Exception vector.
@@ -89,6 +100,10 @@ pub struct Body {
     stack: Address,
     /// Mappings of frames that it was lent, and page tables for them.
     held: Vec<Address>,
+    /// What is mapped of a span, by address.
+    pieces: BTreeMap<u64, Piece>,
+    /// Where the piece was that gave way last.
+    evicted: u64,
     /// Next slot of its memory CNode.
     next: Address,
 }
@@ -122,6 +137,8 @@ impl Body {
             channel,
             stack,
             held: Vec::new(),
+            pieces: BTreeMap::new(),
+            evicted: 0,
             next: inside(Address::new(3, 1)),
         };
         let made = block.and_then(|mut block| {
@@ -419,19 +436,24 @@ impl Body {
                 level: 1,
                 rights: rights::WRITE,
             };
-            let (blocks, held) = (&mut self.blocks, &mut self.held);
-            let table = |kind| {
-                let slot = store.slot()?;
-                held.push(slot);
-                let mut block = store.block(1)?;
-                let made = block.make(kind, PAGE, slot);
-                blocks.push(block);
-                made.map(|()| slot)
-            };
-            // SAFETY: not this monitor's own address space.
-            unsafe { space::map(self.space, &mapping, table)? };
+            self.map_held(store, &mapping)?;
         }
         Ok(())
+    }
+
+    /// Maps, and makes the page tables that are missing of further RAM.
+    fn map_held(&mut self, store: &mut Store, mapping: &Mapping) -> Result<(), Error> {
+        let (blocks, held) = (&mut self.blocks, &mut self.held);
+        let table = |kind| {
+            let slot = store.slot()?;
+            held.push(slot);
+            let mut block = store.block(1)?;
+            let made = block.make(kind, PAGE, slot);
+            blocks.push(block);
+            made.map(|()| slot)
+        };
+        // SAFETY: not this monitor's own address space.
+        unsafe { space::map(self.space, mapping, table) }
     }
 
     /// What it is about.
@@ -444,6 +466,7 @@ impl Body {
                 address,
             },
             Ok([life::STOPPED, ..]) => Life::Stopped,
+            Ok([life::PAGING, _, error, _, address]) => Life::Paging { error, address },
             _ => Life::Alive,
         }
     }
@@ -481,10 +504,11 @@ impl Body {
 
     /// Ends it, and takes everything back: the number and this monitor's end of its channel, if
     /// it has one, included.
-    pub fn dissolve(self, store: &mut Store, channel: Option<(usize, Channel)>) {
+    pub fn dissolve(mut self, store: &mut Store, channel: Option<(usize, Channel)>) {
         if let Some((number, channel)) = channel {
             store.close_domain_channel(number, self.channel, channel);
         }
+        self.drop_pieces(store);
         for slot in self.held {
             store.discard(slot);
         }
