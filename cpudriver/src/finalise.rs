@@ -3,7 +3,8 @@
 use crate::arch::cpu;
 use crate::dispatcher::{CSpace, Link, own_slot, own_slots};
 use crate::kernel::Kernel;
-use crate::processor::Processor;
+use crate::processor::{MONITOR, Processor};
+use crate::scheduler::Wake;
 use abi::capability::{Kind, Resource, SLOT_BYTES, VECTORS};
 use abi::layout::{DIRECT_MAP, PAGE};
 use abi::limits::MAX_DISPATCHERS;
@@ -177,7 +178,9 @@ impl Finalise for Processor {
     fn container_emptied(&mut self, _container: &Capability) {}
 
     fn slot_of_monitor(&mut self, _capability: &Capability) -> Option<SlotId> {
-        None // marks of other cores' capabilities come with the monitors' protocol
+        let slot = self.offered_slot.take()?;
+        self.signal(MONITOR, Wake::Call);
+        Some(slot)
     }
 }
 

@@ -31,6 +31,7 @@ use abi::limits::MAX_DISPATCHERS;
 use abi::machine::Machine;
 use abi::syscall::{DISPATCHER_BYTES, Error, FIRST_DOORBELL, LAST_DOORBELL};
 use arrayvec::ArrayVec;
+use capabilities::SlotId;
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -59,6 +60,8 @@ pub struct Processor {
     pub giant_pages: bool,
     /// Whom each vector wakes.
     pub doorbells: [Link; 256],
+    /// The monitor's empty slot for what only it may delete.
+    pub offered_slot: Option<SlotId>,
     /// Who runs may have to change.
     pub attention: bool,
     scheduler: Scheduler<MAX_DISPATCHERS>,
@@ -91,6 +94,7 @@ impl Processor {
             test_hooks: machine.test_hooks != 0,
             giant_pages: cpu::has_giant_pages(),
             doorbells: [Link::NOBODY; 256],
+            offered_slot: None,
             attention: true,
             scheduler: Scheduler::new(),
             deadlines: ArrayVec::new(),

@@ -155,6 +155,10 @@ pub static CALLS: [Entry; syscall::LAST as usize + 2] = {
         RUNNING: machine::running;
         COUNTER: machine::counter;
         LOG_WRITTEN: machine::log_written;
+        NOTE_SHARED: capabilities::note_shared;
+        LOOK_UP: capabilities::look_up;
+        REMOVE: capabilities::remove;
+        OFFER_SLOT: capabilities::offer_slot;
     }
     // In assembly, with the two above to fall back on.
     table[syscall::CALL as usize] = fast_call;

@@ -155,6 +155,12 @@ impl Domains {
             .find(|domain| domain.id == id)
     }
 
+    /// The domains with these ids, which may be the same.
+    pub fn two(&self, first: u64, second: u64) -> Option<(&Domain, &Domain)> {
+        let by_id = |id| self.slots.iter().flatten().find(|domain| domain.id == id);
+        Some((by_id(first)?, by_id(second)?))
+    }
+
     /// The numbers that are in use.
     pub fn numbers(&self) -> Vec<usize> {
         (0..MAX_DISPATCHERS)

@@ -204,6 +204,7 @@ impl Monitor {
             busy |= self.receive_from_monitors();
             busy |= self.serve_domains();
             busy |= self.tick();
+            busy |= self.serve_transfers();
             busy |= self.mesh.flush();
             busy |= self.console.write();
             self.power_off_if_done();
@@ -246,6 +247,7 @@ impl Monitor {
             self.agent.deadline_ns().map(|at| self.awake.real(at)),
             self.console.deadline_ns(),
             self.spans.deadline_ns(),
+            self.transfers.deadline_ns(),
             shutdown,
         ]
         .into_iter()

@@ -180,16 +180,19 @@ pub enum Error {
     Refused,
     /// The receiver had no slot for it.
     NoSlot,
+    /// There is no such receiver.
+    NoReceiver,
 }
 
 impl Error {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Busy,
         Self::Revoked,
         Self::Overlap,
         Self::NoSuchRegion,
         Self::Refused,
         Self::NoSlot,
+        Self::NoReceiver,
     ];
 }
 
@@ -204,8 +207,8 @@ pub enum Action {
         id: OpId,
         /// What.
         region: Region,
-        /// As the sender gave them.
-        rights: u64,
+        /// As the sender gave it.
+        terms: u128,
     },
     /// The range is granted: make the objects, and say how it went: [`Regions::retyped`].
     Retype {
@@ -380,7 +383,7 @@ struct Taking {
 enum Current {
     Send {
         id: OpId,
-        rights: u64,
+        terms: u128,
         to: usize,
         oldest: u32,
     },
@@ -509,7 +512,7 @@ impl Regions {
     }
 
     /// A copy of a shared region for another core.
-    pub fn send(&mut self, token: u64, region: Region, rights: u64, to: usize) -> Vec<Action> {
+    pub fn send(&mut self, token: u64, region: Region, terms: u128, to: usize) -> Vec<Action> {
         if to == self.own || !self.cores.contains(to) {
             return Vec::from([Action::Done {
                 token,
@@ -517,7 +520,7 @@ impl Regions {
             }]);
         }
         let oldest = 0; // Filled in where it is sent.
-        self.begin(token, region, Request::Send { rights, to, oldest })
+        self.begin(token, region, Request::Send { terms, to, oldest })
     }
 
     /// Objects are to be made in a range of a shared region: if nobody has made any there,
@@ -593,15 +596,46 @@ impl Regions {
             .is_some_and(|record| record.taking.is_none() && record.current != Some(Current::Gone))
     }
 
-    /// The regions within this one that other cores may hold and that are this core's to revoke.
+    /// The regions made of this one that other cores may hold and that are this core's to revoke.
     pub fn homed_within(&self, region: Region) -> impl Iterator<Item = Region> + '_ {
+        self.homed_in(region.range()).filter(move |inner| {
+            let is_part = region.contains(&inner.range());
+            // What has the same range may as well be what this one was made of.
+            is_part && (inner.bytes < region.bytes || inner.depth > region.depth)
+        })
+    }
+
+    /// The regions that other cores may hold, that are this core's to revoke, and that have something
+    /// in common with this range.
+    pub fn homed_in(&self, range: Range<u64>) -> impl Iterator<Item = Region> + '_ {
         let own = self.own;
+        let meets = move |one: &Region| one.base < range.end && range.start < one.range().end;
         self.held
             .iter()
-            .filter(move |(inner, held)| {
-                **inner != region && held.home == own && region.contains(&inner.range())
-            })
+            .filter(move |(inner, held)| held.home == own && meets(inner))
             .map(|(inner, _)| *inner)
+    }
+
+    /// The regions that this core counts as having a copy of, and that have something in common
+    /// with this range.
+    pub fn copies_in(&self, range: Range<u64>) -> impl Iterator<Item = Region> + '_ {
+        let meets = move |one: &Region| one.base < range.end && range.start < one.range().end;
+        self.held
+            .iter()
+            .filter(move |(inner, held)| held.copy && held.removing.is_none() && meets(inner))
+            .map(|(inner, _)| *inner)
+    }
+
+    /// The ranges in which this core has made objects, with what they are of, that have something in
+    /// common with this one. Those that it got from a dead core are not among them.
+    pub fn made_in(&self, range: Range<u64>) -> impl Iterator<Item = (Region, Range<u64>)> + '_ {
+        let is_made = |piece: &&Piece| piece.token.is_none() && !piece.is_inherited;
+        let held = self.held.iter().filter(|(_, held)| held.removing.is_none());
+        let all = held.flat_map(move |(region, held)| {
+            let pieces = held.pieces.iter().filter(is_made);
+            pieces.map(|piece| (*region, piece.range.clone()))
+        });
+        all.filter(move |(_, piece)| piece.start < range.end && range.start < piece.end)
     }
 
     /// The cores that hold the region, as its owner knows; `None` at all others.
@@ -659,13 +693,13 @@ impl Regions {
             Message::Offer {
                 id,
                 region,
-                rights,
+                terms,
                 home,
                 generation,
                 oldest,
             } => {
                 let held = Held::new(from, home, generation);
-                self.offered(from, id, region, rights, &held, oldest);
+                self.offered(from, id, region, terms, &held, oldest);
             }
             Message::Offered {
                 id,

@@ -238,7 +238,7 @@ impl Monitor {
                 }
             }
             names::Action::Changed { watch, name, value } => {
-                self.tell_of_change(watch, name, value)
+                self.tell_of_change(watch, name, value);
             }
         }
     }

@@ -224,7 +224,7 @@ impl Monitor {
             }
             interface::FRAME => self.frame_for(id, a),
             interface::RAM => self.make_ram(id, a, b).map(|()| [0; 5]),
-            interface::FREE => self.take_ram(id, a).map(|()| [0; 5]),
+            interface::FREE => return self.free_ram(requester, id, a),
             interface::DEVICE => self.give_device(id, [a, b, c, d]),
             interface::RELEASE => self.take_device(id, a, b),
             interface::IRQ => self.set_receiver(id, a, b != 0),

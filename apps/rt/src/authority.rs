@@ -17,6 +17,7 @@
 mod body;
 mod cores;
 mod device;
+mod foreign;
 mod log;
 mod mesh;
 mod ram;
@@ -28,6 +29,7 @@ mod store;
 pub use body::{Body, Life, Region};
 pub use cores::*;
 pub use device::{Device, IoApic, Route};
+pub use foreign::{Found, look_up, note_shared};
 pub use log::KernelLog;
 pub use store::{SharedRam, Store};
 

@@ -25,6 +25,7 @@
 pub mod slots;
 
 use crate::system_call::{Error, call};
+use crate::transfer;
 use abi::syscall::{self, CLEAN_BYTES, identity};
 
 pub use abi::capability::{
@@ -91,6 +92,22 @@ pub fn mint_to(
     .map(|_| ())
 }
 
+/// The same from slots below a root CNode to those below another, without a badge.
+pub(crate) fn mint_between(
+    from: Address,
+    source: Address,
+    to: Address,
+    destination: Address,
+    rights: Rights,
+) -> Result {
+    let rights = u64::from(rights.bits());
+    ask(
+        syscall::MINT,
+        [source.0, destination.0, rights, 0, to.0, from.0],
+    )
+    .map(|_| ())
+}
+
 /// Moves a capability to an empty slot, with what is mapped by it.
 pub fn move_to(source: Address, destination: Address) -> Result {
     move_into(source, OWN, destination)
@@ -128,7 +145,8 @@ pub fn retype(source: Address, what: &Retype, destination: Address) -> Result {
 
 /// The same with the destination among the slots below another root CNode. Frames can only be
 /// zeroed in slots of one's own: for more of them than one call zeroes, [`CLEAN_BYTES`], the
-/// answer is [`Error::Unclean`] and nothing is made; move them there from slots of one's own.
+/// answer is [`Error::Unclean`] and nothing is made; move them there from slots of one's own. So it is
+/// with what is made of something that other cores know too ([`Error::AskMonitor`]).
 pub fn retype_to(source: Address, what: &Retype, root: Address, destination: Address) -> Result {
     let bytes = what.bytes.saturating_mul(what.count);
     if what.kind == Kind::Frame && bytes > CLEAN_BYTES {
@@ -137,8 +155,22 @@ pub fn retype_to(source: Address, what: &Retype, root: Address, destination: Add
     make(source, what, root, destination).map(|_| ())
 }
 
-/// Whether frames are left to be zeroed.
+/// One call of the CPU driver, or of the monitor where other cores have to agree. Whether frames are
+/// left to be zeroed.
 fn make(source: Address, what: &Retype, root: Address, destination: Address) -> Result<bool> {
+    match make_here(source, what, root, destination) {
+        Err(Error::AskMonitor) if root == OWN => transfer::retype(source, what, destination),
+        made => made,
+    }
+}
+
+/// One call of the CPU driver. Whether frames are left to be zeroed.
+pub(crate) fn make_here(
+    source: Address,
+    what: &Retype,
+    root: Address,
+    destination: Address,
+) -> Result<bool> {
     // A count without its top byte would be another count.
     if what.count >= 1 << 56 {
         return Err(Error::WrongCount);
@@ -161,16 +193,50 @@ fn clean(frame: Address) -> Result<u64> {
 }
 
 /// Takes the capability out of a slot; what is mapped by it is unmapped, and an object without
-/// further capabilities is gone.
+/// further capabilities is gone. Where other cores know the object, the monitor is asked to do it.
 pub fn delete(slot: Address) -> Result {
-    ask(syscall::DELETE, [slot.0, 0, 0, 0, 0, 0]).map(|_| ())
+    match delete_in(OWN, slot) {
+        Err(Error::AskMonitor) => transfer::delete(slot),
+        deleted => deleted.map(|_| ()),
+    }
+}
+
+/// One call of the CPU driver, for a slot below another root CNode. Whether the capability was the
+/// last one of this core to its object.
+pub(crate) fn delete_in(root: Address, slot: Address) -> Result<bool> {
+    ask(syscall::DELETE, [slot.0, root.0, 0, 0, 0, 0]).map(|results| results[0] == 1)
 }
 
 /// Takes away all other capabilities to the object, or those with the same badge if this one
-/// has a badge, and all to what was made of it: as many calls as it takes.
+/// has a badge, and all to what was made of it: as many calls as it takes. Where other cores hold any
+/// of that, the monitor is asked, and they have none of it either afterwards.
 pub fn revoke(slot: Address) -> Result {
-    while ask(syscall::REVOKE, [slot.0, 0, 0, 0, 0, 0])?[0] == 1 {}
-    Ok(())
+    loop {
+        match revoke_step(OWN, slot) {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(Error::AskMonitor) => return transfer::revoke(slot),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// One call of the CPU driver, for a slot below another root CNode. Whether more is left to do.
+pub(crate) fn revoke_step(root: Address, slot: Address) -> Result<bool> {
+    ask(syscall::REVOKE, [slot.0, root.0, 0, 0, 0, 0]).map(|results| results[0] == 1)
+}
+
+/// What capabilities are to. It is the same tuple on every core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Object {
+    /// What kind of thing.
+    pub kind: Kind,
+    /// Where its range starts.
+    pub base: u64,
+    /// Length of its range.
+    pub bytes: u64,
+    /// How many objects with the same range it was made from.
+    pub depth: u8,
 }
 
 /// What a capability is.
@@ -184,6 +250,8 @@ pub struct Identity {
     pub base: u64,
     /// Length of its range: bytes for memory, else ports, lines or vectors.
     pub bytes: u64,
+    /// How many objects with the same range this one was made from.
+    pub depth: u8,
     /// Its badge; 0: none.
     pub badge: u64,
     /// Entries of page tables that are mapped by it.
@@ -194,6 +262,25 @@ pub struct Identity {
     pub is_unclean: bool,
     /// Other cores have capabilities to the object too.
     pub is_shared: bool,
+}
+
+impl Identity {
+    /// What it is to.
+    pub fn object(&self) -> Object {
+        let Self {
+            kind,
+            base,
+            bytes,
+            depth,
+            ..
+        } = *self;
+        Object {
+            kind,
+            base,
+            bytes,
+            depth,
+        }
+    }
 }
 
 /// Asks what the capability in a slot is.
@@ -209,6 +296,7 @@ pub fn identify_in(root: Address, slot: Address) -> Result<Identity> {
         rights: Rights::from_bits_truncate((what >> 8) as u8),
         base,
         bytes,
+        depth: (what >> identity::DEPTH_SHIFT) as u8,
         badge,
         entries,
         is_unreachable: what & identity::UNREACHABLE != 0,
@@ -231,6 +319,29 @@ pub fn insert(
     ask(
         syscall::INSERT,
         [core.0, destination.0, what, base, bytes, 0],
+    )
+    .map(|_| ())
+}
+
+/// The same for what other cores know too, into a slot below another root CNode.
+pub(crate) fn insert_object(
+    core: Address,
+    root: Address,
+    destination: Address,
+    object: &Object,
+    rights: Rights,
+) -> Result {
+    let Object {
+        kind,
+        base,
+        bytes,
+        depth,
+    } = *object;
+    let depth = u64::from(depth) << identity::DEPTH_SHIFT;
+    let what = kind as u64 | u64::from(rights.bits()) << 8 | depth | identity::SHARED;
+    ask(
+        syscall::INSERT,
+        [core.0, destination.0, what, base, bytes, root.0],
     )
     .map(|_| ())
 }

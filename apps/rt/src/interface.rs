@@ -221,6 +221,22 @@ pub enum Error {
     TooManyNames = 28,
     /// The domain has as many watches as it may have, or all domains of its core together.
     TooManyWatches = 29,
+    /// Capabilities of that kind, or with a badge, stay on their core.
+    StaysHere = 32,
+    /// The capability lacks the right to grant, or a right that the copy is to have.
+    NoRight = 33,
+    /// The frame was not zeroed yet.
+    Unclean = 34,
+    /// Something was made of it already: only the parts can be sent.
+    InParts = 35,
+    /// The receiver does not wait for a capability, or its slot is not empty.
+    NotWaiting = 36,
+    /// Somebody revoked the capability.
+    Revoked = 37,
+    /// The domain waits for a capability already.
+    WaitsAlready = 38,
+    /// The domain gave up waiting.
+    Withdrawn = 39,
     /// The domain is in no span.
     NotSpanned = 40,
     /// The domain is in a span, or the core has a member of it.
@@ -268,6 +284,14 @@ impl Error {
             27 => Self::NotOwner,
             28 => Self::TooManyNames,
             29 => Self::TooManyWatches,
+            32 => Self::StaysHere,
+            33 => Self::NoRight,
+            34 => Self::Unclean,
+            35 => Self::InParts,
+            36 => Self::NotWaiting,
+            37 => Self::Revoked,
+            38 => Self::WaitsAlready,
+            39 => Self::Withdrawn,
             40 => Self::NotSpanned,
             41 => Self::AlreadySpanned,
             42 => Self::NotMapped,
@@ -311,6 +335,14 @@ impl core::fmt::Display for Error {
             Self::NotOwner => "another domain has bound the name: it alone may unbind it",
             Self::TooManyNames => "the registry is full: unbind something first",
             Self::TooManyWatches => "too many watches: end one first",
+            Self::StaysHere => "such a capability stays on its core",
+            Self::NoRight => "the capability lacks a right that it takes",
+            Self::Unclean => "the frame was not zeroed yet",
+            Self::InParts => "something was made of it already: send the parts",
+            Self::NotWaiting => "the receiver waits for no capability",
+            Self::Revoked => "somebody revoked the capability",
+            Self::WaitsAlready => "the domain waits for a capability already",
+            Self::Withdrawn => "the domain gave up waiting",
             Self::NotSpanned => "the domain is in no span",
             Self::AlreadySpanned => "the domain, or one on that core, is in the span already",
             Self::NotMapped => "nothing is mapped there",

@@ -30,6 +30,7 @@
 //! | [`dispatcher`]  | setting up, stopping and looking at dispatchers                    |
 //! | [`device`]      | I/O ports, device memory, interrupt lines                          |
 //! | [`lrpc`]        | calls to domains of the same core                                  |
+//! | [`transfer`]    | capabilities for domains of any core                               |
 //! | [`authority`]   | for monitors alone: what domains are made of, other cores          |
 //!
 //! A domain has one dispatcher, so nothing here runs in parallel with anything else of it.
@@ -56,6 +57,7 @@ pub mod space;
 pub mod span;
 mod start;
 pub mod system_call;
+pub mod transfer;
 
 pub use start::{abort, run, startup};
 

@@ -187,6 +187,24 @@ pub(crate) fn forget_events(token: u32) {
     CLIENT.lock().events.retain(|(of, _)| *of != token);
 }
 
+/// The answer to a request, if it has come.
+pub fn try_answer(token: &Token) -> Option<Result<[u64; 5], Error>> {
+    let mut client = CLIENT.lock();
+    loop {
+        if client.replies.iter().any(|(other, _)| *other == token.0) {
+            return Some(client.reply(token.0));
+        }
+        match client.connection.channel().recv() {
+            Ok(message) => client.keep(message),
+            Err(ReceiveError::Empty) => {
+                client.connection.ring_if_needed();
+                return None;
+            }
+            Err(_) => return Some(Err(Error::MonitorGone)),
+        }
+    }
+}
+
 /// Gives up on all answers that have come and nobody took, and says how many there were.
 pub fn discard_answers() -> usize {
     let mut client = CLIENT.lock();

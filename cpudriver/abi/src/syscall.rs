@@ -59,7 +59,7 @@ pub const RECEIVE_SLOT: u64 = 12;
 /// root of the destination `rdx`, root of the source `r10`.
 pub const COPY: u64 = 16;
 /// The same with fewer rights and, where it is not 0, a badge: source `rdi`, destination `rsi`,
-/// rights `rdx`, badge `r10`, root of the destination `r8`.
+/// rights `rdx`, badge `r10`, root of the destination `r8`, root of the source `r9`.
 pub const MINT: u64 = 17;
 /// Moves a capability, with what is mapped by it: source `rdi`, destination `rsi`, root of
 /// the destination `rdx`.
@@ -74,20 +74,24 @@ pub const MOVE: u64 = 18;
 pub const RETYPE: u64 = 19;
 /// Zeroes [`CLEAN_BYTES`] more of unclean frame `rdi`. Back: `rdi` bytes still to zero.
 pub const CLEAN: u64 = 20;
-/// Takes the capability out of slot `rdi`; what is mapped by it is unmapped, and an object
-/// without further capabilities is gone.
+/// Takes the capability out of slot `rdi`, root `rsi`; what is mapped by it is unmapped, and an object
+/// without further capabilities is gone. Back: `rdi` = 1 where it was the last one to its object.
+/// Errors: [`Error::AskMonitor`] for the last one here to what other cores know too.
 pub const DELETE: u64 = 21;
 /// Takes away all other capabilities to the object of capability `rdi` (right: revoke), or those
-/// with the same badge if it has one, and all to what was made of it. Back: `rdi` = 1 where more
-/// is left to do: call again.
+/// with the same badge if it has one, and all to what was made of it; its root is `rsi`. Back: `rdi` = 1
+/// where more is left to do: call again. Errors: [`Error::AskMonitor`] where other cores know the
+/// object, or something that was made of it.
 pub const REVOKE: u64 = 22;
 /// Asks about capability `rdi`, root `rsi`. Back: in `rdi` its kind in the lowest byte, its rights in
-/// the next, [`identity`] bits above; `rsi` base, `rdx` bytes, `r10` badge, `r8` how many entries of
+/// the next, [`identity`] bits above, the depth of the object in the fourth; `rsi` base, `rdx` bytes, `r10` badge, `r8` how many entries of
 /// page tables it fills.
 pub const IDENTIFY: u64 = 23;
-/// Makes a capability to what no capability on this core covers: core `rdi`, destination `rsi`, kind
-/// and rights as [`IDENTIFY`] gives them `rdx`, base `r10`, bytes `r8`. For memory of other cores and of
-/// devices: whatever overlaps this core's private RAM is refused ([`Error::Conflict`]).
+/// Makes a capability to what came from another core, or was there from the start: core `rdi`,
+/// destination `rsi`, in `rdx` kind, rights and depth as [`IDENTIFY`] gives them and, where others know
+/// the object, [`identity::SHARED`]; base `r10`, bytes `r8`, root of the destination `r9`. For memory of
+/// cores and of devices. It must fit what is here already: in this core's private RAM only what some
+/// capability here covers, and no device in any core's RAM, else [`Error::Conflict`].
 pub const INSERT: u64 = 24;
 
 /// Maps a part of a frame: root page table `rdi` (right: write), address `rsi`, frame `rdx`,
@@ -158,8 +162,24 @@ pub const RUNNING: u64 = 69;
 pub const COUNTER: u64 = 70;
 /// Bytes that the CPU driver ever wrote to its log. Back: `rdi`.
 pub const LOG_WRITTEN: u64 = 71;
+/// Notes (`r9` = 1) or forgets (0) that other cores know an object: kind `rsi`, base `rdx`, bytes `r10`,
+/// depth `r8`. Until then only this core's monitor takes away the last capability to it here, revokes it,
+/// or makes something of it: others are told to ask ([`Error::AskMonitor`]). What the monitor makes of it
+/// is noted as well. Errors: [`Error::NotFound`] where there is no capability to it here.
+pub const NOTE_SHARED: u64 = 72;
+/// Asks what is here of an object, named as above. Back: `rdi` = 1 if there is a capability to it, `rsi`
+/// = 1 if there is one to anything that was made of it, `rdx` = 1 if there is one to anything that covers
+/// no more than its range.
+pub const LOOK_UP: u64 = 73;
+/// Takes away all capabilities to an object, named as above, and all to what was made of it. Back: `rdi`
+/// = 1 where more is left to do: call again.
+pub const REMOVE: u64 = 74;
+/// Offers the empty slot `rsi`. When a domain's slots go, and with them the last capability here to
+/// what other cores know, that is moved there, and the monitor is rung: it takes it out, and offers the
+/// slot anew. [`REVOKE`] and [`REMOVE`] stop with [`Error::AskMonitor`] where there is none.
+pub const OFFER_SLOT: u64 = 75;
 /// The highest number of a call.
-pub const LAST: u64 = LOG_WRITTEN;
+pub const LAST: u64 = OFFER_SLOT;
 
 /// Most pages in one call of [`MAP`]: what one page table holds.
 pub const MAP_PAGES: u64 = 512;
@@ -175,6 +195,8 @@ pub mod identity {
     pub const UNCLEAN: u64 = 1 << 17;
     /// Other cores have capabilities to the object too.
     pub const SHARED: u64 = 1 << 18;
+    /// Where the depth of the object is: so many of the same range it was made from.
+    pub const DEPTH_SHIFT: u32 = 24;
 }
 
 /// What [`CONFIGURE`] sets. A capability is copied: the dispatcher keeps one of its own.

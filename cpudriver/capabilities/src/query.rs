@@ -63,6 +63,48 @@ impl<S: Slots> Database<S> {
         Some(self.tree.id(at))
     }
 
+    /// A capability to this object, if there is one: rights and badge say nothing. O(log n).
+    pub fn find(&self, object: &Capability) -> Option<SlotId> {
+        let at = self.tree.first_of(object);
+        if at.is_none() {
+            return None;
+        }
+        let found = self.tree.capability(at);
+        let is_it = found.same_object(object) && found.kind == object.kind;
+        (is_it && !found.marks.contains(Marks::DOOMED)).then(|| self.tree.id(at))
+    }
+
+    /// Whether there is anything that was made of this object, whether that is still here or not.
+    /// What is left of a container counts. O(log n).
+    pub fn has_parts(&self, object: &Capability) -> bool {
+        let key = crate::tree::Key {
+            badge: u64::MAX,
+            ..crate::tree::Key::of(object)
+        };
+        let next = self.tree.next(self.tree.last_at(&key));
+        !next.is_none() && object.is_ancestor_of(self.tree.capability(next))
+    }
+
+    /// Whether there is a capability to anything that lies in this range. O(log n).
+    pub fn is_used(&self, base: u64, bytes: u64) -> bool {
+        let whole = Capability {
+            base,
+            bytes,
+            ..Capability::NULL
+        };
+        let next = self.tree.first_of(&whole);
+        !next.is_none() && self.tree.capability(next).base < base.saturating_add(bytes)
+    }
+
+    /// Whether one object covers all of `base .. end`. O(log n).
+    pub fn is_covered(&self, base: u64, end: u64) -> bool {
+        let before = self.tree.last_starting_at(base);
+        let Some(last) = end.checked_sub(1).filter(|last| base <= *last) else {
+            return false;
+        };
+        !self.tree.last_reaching(before, last).is_none()
+    }
+
     /// All capabilities whose ranges overlap `base .. end`, the last in the order first.
     /// O(log n) each.
     pub fn overlapping(&self, base: u64, end: u64) -> impl Iterator<Item = SlotId> {

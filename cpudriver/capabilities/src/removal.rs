@@ -140,6 +140,41 @@ impl<S: Slots> Database<S> {
         Ok(Progress::Done)
     }
 
+    /// Takes away all capabilities to an object and everything made from it, at most `budget`
+    /// capabilities and slots of containers, parents before children: for the monitor, which has
+    /// asked the other cores. The object need not be here itself.
+    ///
+    /// O(k log n) for k capabilities.
+    pub fn remove_step(
+        &mut self,
+        object: &Capability,
+        mut budget: u32,
+        finalise: &mut impl Finalise,
+    ) -> Progress {
+        loop {
+            let victim = self.tree.first_of(object);
+            if victim.is_none() {
+                return Progress::Done;
+            }
+            let found = self.tree.capability(victim);
+            if !found.same_object(object) && !object.is_ancestor_of(found) {
+                return Progress::Done;
+            }
+            if budget == 0 {
+                return Progress::More;
+            }
+            if found.marks.contains(Marks::DOOMED) {
+                match self.empty_container(victim, &mut budget, finalise) {
+                    Progress::Done => continue,
+                    unfinished => return unfinished,
+                }
+            }
+            budget -= 1;
+            let is_last = !self.same_object(self.tree.next(victim), victim);
+            self.take(victim, is_last, finalise);
+        }
+    }
+
     /// Empties doomed containers, at most `budget` slots of them.
     pub fn clean_step(&mut self, mut budget: u32, finalise: &mut impl Finalise) -> Progress {
         while !self.doomed.is_none() {

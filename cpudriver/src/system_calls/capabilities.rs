@@ -7,7 +7,7 @@ use crate::kernel::{Kernel, STEP};
 use crate::lrpc::Outcome;
 use crate::processor::{MONITOR, Processor};
 use ::capabilities::capability::Marks;
-use ::capabilities::{Caller, Capability, Progress, Retype, SlotId};
+use ::capabilities::{Caller, Capability, Deleted, Progress, Retype, SlotId};
 use abi::capability::{INDEX_BITS, Kind, Rights, SLOT_BYTES};
 use abi::layout::{KERNEL_HALF, PAGE};
 use abi::syscall::{CLEAN_BYTES, Error, identity};
@@ -24,8 +24,8 @@ pub fn copy(kernel: &mut Kernel, arguments: Arguments) -> Answer {
 }
 
 pub fn mint(kernel: &mut Kernel, arguments: Arguments) -> Answer {
-    let [source, destination, rights, badge, to, _] = arguments;
-    let source = kernel.slot(source)?;
+    let [source, destination, rights, badge, to, from] = arguments;
+    let source = kernel.slot_of(from, source)?;
     let destination = kernel.slot_of(to, destination)?;
     kernel.check_clean(source)?;
     let rights = self::rights(rights)?;
@@ -44,23 +44,28 @@ pub fn move_to(kernel: &mut Kernel, arguments: Arguments) -> Answer {
 }
 
 pub fn delete(kernel: &mut Kernel, arguments: Arguments) -> Answer {
-    let slot = kernel.slot(arguments[0])?;
+    let slot = kernel.slot_of(arguments[1], arguments[0])?;
     let caller = kernel.caller();
     let deleted = kernel
         .capabilities
         .delete(caller, slot, &mut kernel.processor);
-    deleted.map_err(refusal)?;
+    let deleted = deleted.map_err(refusal)?;
     kernel.clean();
-    DONE
+    value(u64::from(deleted != Deleted::Copy))
 }
 
 pub fn revoke(kernel: &mut Kernel, arguments: Arguments) -> Answer {
-    let slot = kernel.slot(arguments[0])?;
+    let slot = kernel.slot_of(arguments[1], arguments[0])?;
     let caller = kernel.caller();
     let step = kernel
         .capabilities
         .revoke_step(caller, slot, STEP, &mut kernel.processor);
-    match step.map_err(refusal)? {
+    progress(step.map_err(refusal)?)
+}
+
+/// What a call that goes on in steps has come to.
+fn progress(step: Progress) -> Answer {
+    match step {
         Progress::Done => value(0),
         Progress::More => value(1),
         Progress::Blocked => Err(Error::AskMonitor.into()),
@@ -137,6 +142,14 @@ pub fn retype(kernel: &mut Kernel, arguments: Arguments) -> Answer {
         kernel.clean();
     }
     made.map_err(refusal)?;
+    if caller == Caller::Monitor && kernel.capabilities.is_shared(slot).map_err(refusal)? {
+        // The monitor has to learn when the last of what was made is gone.
+        for index in 0..what.count {
+            let slot = SlotId(first.0 + index * SLOT_BYTES);
+            let noted = kernel.capabilities.set_shared(slot, true);
+            noted.map_err(refusal)?;
+        }
+    }
 
     let base = source.base + offset;
     let is_frame = what.kind == Kind::Frame && source.kind == Kind::Ram;
@@ -214,7 +227,9 @@ pub fn identify(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     let [address, root, ..] = arguments;
     let slot = kernel.slot_of(root, address)?;
     let capability = kernel.identify(slot)?;
-    let mut what = capability.kind as u64 | u64::from(capability.rights.bits()) << 8;
+    let mut what = capability.kind as u64
+        | u64::from(capability.rights.bits()) << 8
+        | u64::from(capability.depth) << identity::DEPTH_SHIFT;
     if capability.marks.contains(Marks::UNREACHABLE) {
         what |= identity::UNREACHABLE;
     }
@@ -237,20 +252,89 @@ pub fn identify(kernel: &mut Kernel, arguments: Arguments) -> Answer {
 }
 
 pub fn insert(kernel: &mut Kernel, arguments: Arguments) -> Answer {
-    let [core, destination, what, base, bytes, _] = arguments;
+    /// Kind, rights, depth and the one mark that may come from elsewhere.
+    const TAKEN: u64 = 0xffff | identity::SHARED | 0xff << identity::DEPTH_SHIFT;
+    let [core, destination, what, base, bytes, root] = arguments;
     machine::check_own_core(kernel, core)?;
     let kind = Kind::from_code(what & 0xff).ok_or(Error::WrongKind)?;
     if !matches!(kind, Kind::Ram | Kind::Frame | Kind::DeviceFrame) {
         return Err(Error::WrongKind.into());
     }
-    if kernel.processor.ram.touches(base, bytes) {
-        return Err(Error::Conflict.into());
+    if what & !TAKEN != 0 {
+        return Err(Error::BadArgument.into());
     }
+    let slot = kernel.slot_of(root, destination)?;
     let mut capability = Capability::original(kind, base, bytes);
-    capability.rights = rights(what >> 8)?;
-    capability.marks = Marks::UNREACHABLE;
-    let slot = kernel.slot(destination)?;
+    capability.rights = rights(what >> 8 & 0xff)?;
+    capability.depth = (what >> identity::DEPTH_SHIFT) as u8;
+    let end = base.saturating_add(bytes);
+    if kernel.processor.ram.touches(base, bytes) {
+        // What is not covered is the CPU driver's own.
+        if kind == Kind::DeviceFrame || !kernel.capabilities.is_covered(base, end) {
+            return Err(Error::Conflict.into());
+        }
+    } else {
+        capability.marks = Marks::UNREACHABLE;
+        let regions = kernel.processor.machine.cores().iter();
+        let mut ram = regions.map(|core| {
+            let bytes = core.private_bytes + core.shared_bytes;
+            core.region..core.region + bytes
+        });
+        if kind == Kind::DeviceFrame && ram.any(|ram| base < ram.end && ram.start < end) {
+            return Err(Error::Conflict.into());
+        }
+    }
     let inserted = kernel.capabilities.insert(slot, &capability);
     inserted.map_err(refusal)?;
+    if what & identity::SHARED != 0 {
+        let noted = kernel.capabilities.set_shared(slot, true);
+        noted.map_err(refusal)?;
+    }
+    DONE
+}
+
+/// The object that the arguments of a monitor's call name.
+fn object(kernel: &mut Kernel, arguments: Arguments) -> Result<Capability, Error> {
+    let [core, kind, base, bytes, depth, _] = arguments;
+    machine::check_own_core(kernel, core)?;
+    let kind = Kind::from_code(kind).ok_or(Error::WrongKind)?;
+    base.checked_add(bytes).ok_or(Error::OutOfRange)?;
+    let mut object = Capability::original(kind, base, bytes);
+    object.depth = u8::try_from(depth).map_err(|_| Error::BadArgument)?;
+    Ok(object)
+}
+
+pub fn note_shared(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let object = object(kernel, arguments)?;
+    let slot = kernel.capabilities.find(&object).ok_or(Error::NotFound)?;
+    let noted = kernel.capabilities.set_shared(slot, arguments[5] != 0);
+    noted.map_err(refusal)?;
+    DONE
+}
+
+pub fn look_up(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let object = object(kernel, arguments)?;
+    let is_here = kernel.capabilities.find(&object).is_some();
+    let has_parts = kernel.capabilities.has_parts(&object);
+    let is_used = kernel.capabilities.is_used(object.base, object.bytes);
+    let [here, parts, used] = [is_here, has_parts, is_used].map(u64::from);
+    Ok(Outcome::Results([here, parts, used, 0, 0, 0]))
+}
+
+pub fn remove(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    let object = object(kernel, arguments)?;
+    let step = kernel
+        .capabilities
+        .remove_step(&object, STEP, &mut kernel.processor);
+    progress(step)
+}
+
+pub fn offer_slot(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    machine::check_own_core(kernel, arguments[0])?;
+    let slot = kernel.slot(arguments[1])?;
+    if kernel.identify(slot).is_ok() {
+        return Err(Error::OccupiedSlot.into());
+    }
+    kernel.processor.offered_slot = Some(slot);
     DONE
 }

@@ -188,7 +188,7 @@ impl Regions {
         from: usize,
         id: OpId,
         region: Region,
-        rights: u64,
+        terms: u128,
         offer: &Held,
         oldest: u32,
     ) {
@@ -210,7 +210,7 @@ impl Regions {
             held.inserting += 1;
         }
         self.incoming.push((id, region));
-        self.actions.push(Action::Insert { id, region, rights });
+        self.actions.push(Action::Insert { id, region, terms });
     }
 
     /// Ends drops that are none any more and that nobody is going to answer.

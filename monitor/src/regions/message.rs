@@ -21,8 +21,8 @@ use core::ops::Range;
 pub enum Request {
     /// Give a copy to a core.
     Send {
-        /// What the copy may be used for; the protocol hands it on unread.
-        rights: u64,
+        /// What the copy may be used for, and by whom; the protocol hands it on unread.
+        terms: u128,
         /// The core.
         to: usize,
         /// The lowest sequence number that the initiator still waits for.
@@ -60,7 +60,7 @@ pub enum Message {
     Offer {
         id: OpId,
         region: Region,
-        rights: u64,
+        terms: u128,
         home: usize,
         generation: u32,
         oldest: u32,
@@ -233,8 +233,12 @@ impl Message {
                 request,
             } => {
                 let (kind, own) = match request {
-                    Request::Send { rights, to, oldest } => {
-                        (kind::SEND, [*rights, *to as u64, u64::from(*oldest), 0])
+                    Request::Send { terms, to, oldest } => {
+                        let numbers = *to as u64 | u64::from(*oldest) << 32;
+                        (
+                            kind::SEND,
+                            [*terms as u64, (*terms >> 64) as u64, numbers, 0],
+                        )
                     }
                     Request::Retype(range) => (kind::RETYPE, [range.start, range.end, 0, 0]),
                     Request::Untype(range, granted) => {
@@ -258,13 +262,18 @@ impl Message {
             Self::Offer {
                 id,
                 region,
-                rights,
+                terms,
                 home,
                 generation,
                 oldest,
             } => {
                 let numbers = u64::from(*generation) | u64::from(*oldest) << 32;
-                let own = [*rights, id.core as u64, numbers, 0];
+                let own = [
+                    *terms as u64,
+                    (*terms >> 64) as u64,
+                    numbers,
+                    id.core as u64,
+                ];
                 (kind::OFFER, line(id.sequence, region, *home, own))
             }
             Self::Offered {
@@ -402,12 +411,13 @@ impl Message {
             core: b as usize,
             sequence,
         };
+        let terms = u128::from(a) | u128::from(b) << 64;
         Some(match kind {
             kind::SEND => {
                 return request(Request::Send {
-                    rights: a,
-                    to: b as usize,
-                    oldest: c as u32,
+                    terms,
+                    to: (c as u32) as usize,
+                    oldest: (c >> 32) as u32,
                 });
             }
             kind::RETYPE => return request(Request::Retype(a..b)),
@@ -421,9 +431,12 @@ impl Message {
             },
             kind::MOVED => Self::Moved { sequence, region },
             kind::OFFER => Self::Offer {
-                id,
+                id: OpId {
+                    core: d as usize,
+                    sequence,
+                },
                 region,
-                rights: a,
+                terms,
                 home,
                 generation: c as u32,
                 oldest: (c >> 32) as u32,

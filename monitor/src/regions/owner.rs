@@ -76,12 +76,12 @@ impl Regions {
         }
         let result = match request {
             Request::Send { to, .. } if !cores.contains(to) => Err(Error::Refused),
-            Request::Send { rights, to, oldest } => {
+            Request::Send { terms, to, oldest } => {
                 // From the offer on it counts as a holder.
                 record.holders.insert(to);
                 record.current = Some(Current::Send {
                     id,
-                    rights,
+                    terms,
                     to,
                     oldest,
                 });
@@ -118,7 +118,7 @@ impl Regions {
         };
         let Some(Current::Send {
             id,
-            rights,
+            terms,
             to,
             oldest,
         }) = record.current
@@ -128,7 +128,7 @@ impl Regions {
         let offer = Message::Offer {
             id,
             region,
-            rights,
+            terms,
             home: record.home,
             generation: record.generation,
             oldest,

@@ -226,6 +226,29 @@ fn what_a_dead_core_had_made_goes_with_the_last_who_has_it() {
 }
 
 #[test]
+fn what_a_region_was_made_of_is_no_part_of_it() {
+    let mut one = Regions::new(0);
+    let all = Region {
+        depth: region().depth + 1,
+        ..region()
+    };
+    let part = Region {
+        bytes: PAGE,
+        depth: 0,
+        ..region()
+    };
+    for shared in [region(), all, part] {
+        one.share(shared, &[]).expect("new");
+    }
+    assert!(one.homed_within(region()).eq([part, all]));
+    assert!(one.homed_within(all).eq([part]));
+    assert_eq!(one.homed_within(part).count(), 0);
+    assert_eq!(one.homed_in(range(0..1)).count(), 3);
+    assert_eq!(one.copies_in(range(1..2)).count(), 2);
+    assert_eq!(one.made_in(range(0..1)).count(), 0);
+}
+
+#[test]
 fn messages_out_of_place_change_nothing() {
     let mut seed = 1u64;
     let mut random = move || {

@@ -1,6 +1,8 @@
 //! Devices of the machine: their ports, registers and interrupt lines, for core 0's monitor to
 //! give to domains.
 
+use super::foreign::From;
+use super::ram::Ram;
 use super::{Body, Error, Store, ask};
 use crate::capability::{self, Address, Kind, Resource, Retype, Rights};
 use crate::system_call;
@@ -162,6 +164,10 @@ impl Store {
     /// by the CPU driver ([`Overlap`](crate::system_call::Error::Overlap)); of memory, the
     /// caller has to know.
     pub fn device(&mut self, kind: Kind, base: u64, count: u64) -> Result<Device, Error> {
+        let range = base..base.saturating_add(count);
+        if kind == Kind::DeviceFrame && self.is_late(&range) {
+            return Err(Error::Refused(system_call::Error::Overlap));
+        }
         let slot = self.slot()?;
         let what = Retype {
             kind,
@@ -193,8 +199,12 @@ impl Store {
     #[allow(clippy::needless_pass_by_value)] // nobody has it afterwards
     pub fn release_device(&mut self, device: Device) {
         // Nobody else has the right to revoke it, so it is there.
-        let _ = capability::revoke(device.capability);
+        self.revoke(device.capability);
         self.discard(device.capability);
+        if device.kind == Kind::DeviceFrame {
+            let (base, pages) = (device.base, device.count / PAGE);
+            self.give_back(Ram { base, pages }, From::Nowhere);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a monitor has: RAM, empty slots, and its own address space.
 
+use super::foreign::{Foreign, From};
 use super::ram::{Pool, Ram};
 use super::slots::{ADDED_SLOTS, Slots, cnode_index};
 use super::space::{self, Mapping};
@@ -34,6 +35,7 @@ pub struct Store {
     /// RAM of this core that no CPU driver maps, for frames that cores share.
     shared: Pool,
     slots: Slots,
+    pub(super) foreign: Foreign,
     /// Doorbells of other cores, by core and vector.
     doorbells: BTreeMap<(usize, u8), Address>,
 }
@@ -103,11 +105,13 @@ impl Store {
         let (shared, bytes) = (end + MESH_BYTES, core.shared_bytes - MESH_BYTES);
         let mut slots = Slots::new();
         let slot = slots.take().ok_or(Error::NoMemory)?;
+        let foreign = Foreign::new(slots.take().ok_or(Error::NoMemory)?)?;
         capability::insert(CORES, slot, Kind::Ram, Rights::all(), shared, bytes)?;
         let mut store = Self {
             private: Pool::new(PRIVATE_RAM, free, end - free),
             shared: Pool::new(slot, shared, bytes),
             slots,
+            foreign,
             doorbells: BTreeMap::new(),
         };
         store.open_mesh()?;
@@ -128,7 +132,8 @@ impl Store {
         let index = cnode_index(number);
         let mut block = self.block_at(CNODE_PAGES, Address::new(1, index - 1))?;
         if let Err(error) = block.make(Kind::CNode, CNODE_PAGES * PAGE, Address::new(1, index)) {
-            self.private.give(reclaim(block));
+            let ram = self.reclaim(block);
+            self.private.give(ram);
             return Err(error);
         }
         self.slots.add(number);
@@ -166,7 +171,8 @@ impl Store {
                     capability: ram,
                     used: 0,
                 };
-                self.private.give(reclaim(block));
+                let ram = self.reclaim(block);
+                self.private.give(ram);
             }
         }
     }
@@ -193,8 +199,27 @@ impl Store {
     /// Takes a block back, and from everybody what was made of it.
     pub(super) fn release(&mut self, block: Block) {
         let slot = block.capability;
-        self.private.give(reclaim(block));
+        let ram = self.reclaim(block);
+        self.give_back(ram, From::Private);
         self.discard(slot);
+    }
+
+    /// Takes from everybody on this core what was made of a block, and deletes the capability to it.
+    #[allow(clippy::needless_pass_by_value)] // nobody has it afterwards
+    fn reclaim(&mut self, block: Block) -> Ram {
+        // Nobody else has the right to revoke it, so it is there, and the calls cannot fail.
+        self.revoke(block.capability);
+        let _ = capability::delete(block.capability);
+        block.ram
+    }
+
+    /// Memory that nobody holds.
+    pub(super) fn give(&mut self, ram: Ram, pool: From) {
+        match pool {
+            From::Private => self.private.give(ram),
+            From::Shared => self.shared.give(ram),
+            From::Nowhere => {}
+        }
     }
 
     /// Makes an object of private RAM that is there for good; back comes its slot.
@@ -315,10 +340,10 @@ impl Store {
     /// Takes a frame from all domains of this core that have it. If it is this core's, its RAM
     /// is free afterwards.
     pub fn release_frame(&mut self, frame: SharedRam) {
-        let _ = capability::revoke(frame.capability);
+        self.revoke(frame.capability);
         self.discard(frame.capability);
         if frame.is_own {
-            self.shared.give(frame.ram);
+            self.give_back(frame.ram, From::Shared);
         }
     }
 
@@ -403,14 +428,6 @@ impl Store {
         self.doorbells.insert((core, vector), slot);
         Ok(slot)
     }
-}
-
-/// Takes from everybody what was made of a block, and deletes the capability to it.
-fn reclaim(block: Block) -> Ram {
-    // Nobody else has the right to revoke it, so it is there, and the calls cannot fail.
-    let _ = capability::revoke(block.capability);
-    let _ = capability::delete(block.capability);
-    block.ram
 }
 
 /// Makes the doorbell of a vector of a core.

@@ -28,6 +28,7 @@ pub fn all(outcome: &mut Outcome) -> memory::Result {
             rights: Rights::all(),
             base: base + 4 * PAGE,
             bytes: size(kind),
+            depth: 0,
             badge: 0,
             entries: 0,
             is_unreachable: false,

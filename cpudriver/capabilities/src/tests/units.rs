@@ -1042,3 +1042,88 @@ fn many_capabilities() {
     assert_eq!(database.count(), 5 + 4 + 1);
     check(&database);
 }
+
+#[test]
+fn what_there_is_of_an_object() {
+    let mut database = boot();
+    let ram = database.identify(RAM).expect("the RAM");
+    let whole = |kind, bytes, depth| Capability {
+        depth,
+        ..Capability::original(kind, RAM_BASE, bytes)
+    };
+    let frame = whole(Kind::Frame, PAGE, 0);
+    assert_eq!(database.find(&ram), Some(RAM));
+    assert!(!database.has_parts(&ram));
+    assert_eq!(database.find(&frame), None);
+    assert!(!database.is_used(RAM_BASE, PAGE));
+
+    let what = what(Kind::Frame, 0, PAGE, 1);
+    assert_eq!(make(&mut database, RAM, what, slot(10)), Ok(()));
+    assert_eq!(database.find(&frame), Some(slot(10)));
+    assert_eq!(
+        database.find(&whole(Kind::Ram, PAGE, 0)),
+        None,
+        "of another kind"
+    );
+    assert_eq!(
+        database.find(&whole(Kind::Frame, PAGE, 1)),
+        None,
+        "of another depth"
+    );
+    assert!(database.has_parts(&ram));
+    assert!(!database.has_parts(&frame));
+    assert!(database.is_used(RAM_BASE, PAGE));
+    assert!(database.is_used(RAM_BASE, 2 * PAGE));
+    assert!(!database.is_used(RAM_BASE + PAGE, PAGE));
+
+    // One of the same range as what it was made of.
+    assert_eq!(make(&mut database, slot(10), what, slot(11)), Ok(()));
+    assert!(database.has_parts(&frame));
+    assert_eq!(database.find(&whole(Kind::Frame, PAGE, 1)), Some(slot(11)));
+    assert_eq!(delete(&mut database, slot(10)), Ok(Deleted::Object));
+    assert_eq!(database.find(&frame), None);
+    assert!(
+        database.has_parts(&frame),
+        "what was made of it is there still"
+    );
+
+    assert!(database.is_covered(RAM_BASE, RAM_BASE + RAM_BYTES));
+    assert!(!database.is_covered(RAM_BASE, RAM_BASE + RAM_BYTES + 1));
+    assert!(!database.is_covered(ORIGIN, ORIGIN + PAGE));
+    assert!(!database.is_covered(ORIGIN, RAM_BASE + PAGE));
+    assert!(!database.is_covered(RAM_BASE, RAM_BASE));
+}
+
+#[test]
+fn an_object_that_is_not_here_goes_with_its_parts() {
+    let mut database = boot();
+    let mut recorder = Recorder::default();
+    let pages = what(Kind::Frame, 0, 4 * PAGE, 2);
+    assert_eq!(make(&mut database, RAM, pages, slot(10)), Ok(()));
+    let page = what(Kind::Frame, 0, PAGE, 3);
+    assert_eq!(make(&mut database, slot(10), page, slot(20)), Ok(()));
+    assert_eq!(database.copy(slot(20), slot(30)), Ok(()));
+    let before = database.count();
+    let object = database.identify(slot(10)).expect("a frame");
+    // Others know a part, and the monitor has asked them.
+    assert_eq!(database.set_shared(slot(21), true), Ok(()));
+    assert_eq!(delete(&mut database, slot(10)), Ok(Deleted::Object));
+    assert_eq!(
+        database.remove_step(&object, 3, &mut recorder),
+        Progress::More
+    );
+    check(&database);
+    assert_eq!(
+        database.remove_step(&object, 3, &mut recorder),
+        Progress::Done
+    );
+    check(&database);
+    assert_eq!(database.count(), before - 5);
+    assert!(!database.is_used(object.base, object.bytes));
+    assert!(database.identify(slot(11)).is_ok(), "its neighbour stays");
+    assert_eq!(database.identify(RAM).map(|ram| ram.bytes), Ok(RAM_BYTES));
+    assert_eq!(
+        database.remove_step(&object, 0, &mut recorder),
+        Progress::Done
+    );
+}
