@@ -313,3 +313,200 @@ fn is_of_a_view(kind: u16) -> bool {
     use crate::kinds::{NAMES, REGIONS, SPACES};
     NAMES.contains(&kind) || REGIONS.contains(&kind) || SPACES.contains(&kind)
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use crate::names::{Lookup, Name};
+    use crate::view::Epoch;
+    use std::collections::{BTreeMap, VecDeque};
+    use std::vec;
+
+    const PATIENCE_NS: u64 = 1_000_000;
+
+    fn view(round: u32, cores: &[usize]) -> View {
+        let coordinator = cores.iter().min().map_or(0, |core| *core as u16);
+        View {
+            epoch: Epoch { round, coordinator },
+            cores: cores.iter().copied().collect(),
+            settings: 0,
+        }
+    }
+
+    fn agent(own: usize) -> Agent {
+        Agent::new(own, PATIENCE_NS, Arc::default())
+    }
+
+    fn begin(agent: &mut Agent, view: View) -> Vec<Action> {
+        agent.with_membership(|membership| membership.begin(view, 0))
+    }
+
+    fn sends(actions: &[Action]) -> Vec<(usize, Line)> {
+        let sends = actions.iter().filter_map(|action| match action {
+            Action::Send(to, line) if is_of_a_view(line.kind) => Some((*to, *line)),
+            _ => None,
+        });
+        sends.collect()
+    }
+
+    /// Hands over all lines of views, each pair's in order.
+    fn settle(agents: &mut BTreeMap<usize, Agent>, first: Vec<(usize, Action)>) {
+        let mut open = VecDeque::from(first);
+        while let Some((from, action)) = open.pop_front() {
+            for (to, line) in sends(&[action]) {
+                let actions = agents.get_mut(&to).unwrap().on_message(from, &line, 0);
+                open.extend(actions.into_iter().map(|action| (to, action)));
+            }
+        }
+    }
+
+    fn name() -> Name {
+        Name::new(b"name").unwrap()
+    }
+
+    /// Two agents in a view; core 1 has asked the coordinator for a name, and this is what it sent.
+    fn asked() -> (BTreeMap<usize, Agent>, Line) {
+        let mut agents = BTreeMap::from([(0, agent(0)), (1, agent(1))]);
+        let mut first = vec![];
+        for (core, agent) in &mut agents {
+            let actions = begin(agent, view(2, &[0, 1]));
+            first.extend(actions.into_iter().map(|action| (*core, action)));
+        }
+        settle(&mut agents, first);
+        let one = agents.get_mut(&1).unwrap();
+        let sent = sends(&one.with_names(|names| names.bind(1, 1, name(), 5)));
+        assert_eq!((sent.len(), sent[0].0), (1, 0));
+        (agents, sent[0].1)
+    }
+
+    fn found(agent: &mut Agent) -> Option<Lookup> {
+        let mut found = None;
+        agent.with_names(|names| {
+            found = Some(names.lookup(9, name()));
+            vec![]
+        });
+        found
+    }
+
+    #[test]
+    fn lines_bear_the_round_of_their_view() {
+        let (mut agents, line) = asked();
+        assert_eq!(line.words[0] >> 32, 2);
+        let coordinator = agents.get_mut(&0).unwrap();
+        coordinator.on_message(1, &line, 0);
+        assert_eq!(found(coordinator), Some(Lookup::Found(5)));
+        assert_eq!(coordinator.counters(), Counters::default());
+    }
+
+    #[test]
+    fn what_is_of_an_older_view_is_refused() {
+        let (mut agents, line) = asked();
+        let coordinator = agents.get_mut(&0).unwrap();
+        for round in [0, 1] {
+            let mut old = line;
+            old.words[0] = old.words[0] & OWN_BITS | round << 32;
+            assert_eq!(coordinator.on_message(1, &old, 0), vec![]);
+        }
+        assert_eq!(coordinator.counters().refused, 2);
+        assert_eq!(found(coordinator), Some(Lookup::Absent));
+    }
+
+    #[test]
+    fn what_is_of_a_newer_view_waits_for_it_and_keeps_its_order() {
+        let (mut agents, line) = asked();
+        // In its next view core 1 asks again, tells how far it is, and asks for another value.
+        let mut actions = begin(agents.get_mut(&1).unwrap(), view(3, &[0, 1]));
+        assert!(matches!(actions[0], Action::Installed(_)));
+        let early = sends(&actions.split_off(1));
+        assert!(early.len() >= 3 && early.iter().all(|(to, _)| *to == 0));
+        let coordinator = agents.get_mut(&0).unwrap();
+        for (_, line) in &early {
+            assert_eq!(line.words[0] >> 32, 3);
+            assert_eq!(coordinator.on_message(1, line, 0), vec![]);
+        }
+        let counters = coordinator.counters();
+        assert_eq!(
+            (counters.held_back, counters.refused),
+            (early.len() as u64, 0)
+        );
+        assert_eq!(found(coordinator), Some(Lookup::Absent));
+        // What it sent before, and comes now, is of the view that holds.
+        coordinator.on_message(1, &line, 0);
+        assert_eq!(found(coordinator), Some(Lookup::Found(5)));
+        let actions = begin(coordinator, view(3, &[0, 1]));
+        assert_eq!(actions[0], Action::Installed(view(3, &[0, 1])));
+        // It was asked again, and knows that it has done so: the state came after the request.
+        assert!(coordinator.names().is_synced());
+        assert_eq!(found(coordinator), Some(Lookup::Found(5)));
+        assert_eq!(coordinator.held, vec![]);
+    }
+
+    #[test]
+    fn whoever_is_not_in_the_view_is_refused() {
+        let (mut agents, line) = asked();
+        let coordinator = agents.get_mut(&0).unwrap();
+        assert_eq!(coordinator.on_message(2, &line, 0), vec![]);
+        assert_eq!(coordinator.on_message(usize::MAX, &line, 0), vec![]);
+        assert_eq!(coordinator.counters().refused, 2);
+        // Nor is it heard of once that view holds which it is not in.
+        let mut newer = line;
+        newer.words[0] = newer.words[0] & OWN_BITS | 3 << 32;
+        coordinator.on_message(1, &newer, 0);
+        begin(coordinator, view(3, &[0, 2]));
+        assert_eq!(coordinator.counters().refused, 3);
+    }
+
+    /// Whatever comes, of any kind, from anybody, in a view and before the first.
+    #[test]
+    fn garbage_does_no_harm() {
+        let mut state = 7u64;
+        let mut random = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            state >> 33 ^ state << 31
+        };
+        let mut counted = Counters::default();
+        for run in 0..60 {
+            let mut agent = agent(1);
+            if run % 4 > 0 {
+                begin(&mut agent, view(2, &[0, 1, 2]));
+            }
+            for _ in 0..400 {
+                let from = [0, 2, 2, 5, 255][random() as usize % 5];
+                let kind = match random() % 8 {
+                    0 => random() as u16,
+                    _ => 0x70 + (random() % 0x70) as u16,
+                };
+                let mut words = [0; 7];
+                for word in &mut words {
+                    *word = match random() % 4 {
+                        0 => random(),
+                        1 => random() % 300,
+                        _ => random() % 4,
+                    };
+                }
+                if random() % 8 > 0 {
+                    words[0] = words[0] & OWN_BITS | 2 << 32;
+                }
+                let line = Line { kind, words };
+                if Agent::is_ours(kind) {
+                    let now_ns = random() % (1 << 40);
+                    agent.on_message(from, &line, now_ns);
+                    agent.on_tick(now_ns);
+                }
+            }
+            let Counters {
+                refused,
+                held_back,
+                bad,
+            } = agent.counters();
+            counted.refused += refused;
+            counted.held_back += held_back;
+            counted.bad += bad;
+        }
+        // All of these are met.
+        assert!(counted.refused > 0 && counted.held_back > 0 && counted.bad > 0);
+    }
+}

@@ -82,6 +82,10 @@
 //! So if the owner dies, the recoverer hears of it, and completes it: on those claimants whose copies
 //! are of the generation that was revoked, or older. The generation counts a region's revokes.
 //!
+//! A core that has joined since is not the one that it has the number of: whoever was out of a view
+//! is marked as gone wherever it is known as an owner or a home, and numbers of operations begin
+//! anew with each life. A recoverer that has just joined learns from the others who is dead.
+//!
 //! The recoverer is home of whatever a dead core was home of, and has the ranges that it had typed,
 //! until nobody has an object that was made there. When no region is left whose home was dead, it
 //! adopts the memory of all the dead: [`Action::Adopt`].
@@ -129,6 +133,10 @@ pub const QUEUE: usize = 32;
 /// Most ranges of one region that may be retyped at a time.
 pub const RANGES: usize = 32;
 
+/// Marks the number of a core that has been out of some view since: one of that number in a view is
+/// another one.
+const GONE: usize = 1 << 16;
+
 /// What capabilities are to. It is the same tuple on every core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Region {
@@ -148,6 +156,12 @@ impl Region {
         self.base <= range.start
             && range.start < range.end
             && range.end <= self.base.saturating_add(self.bytes)
+    }
+
+    /// Whether another region may have been made from it, directly or not.
+    fn may_hold(&self, inner: &Self) -> bool {
+        let is_deeper = inner.range() != self.range() || inner.depth > self.depth;
+        is_deeper && self.contains(&inner.range())
     }
 
     /// Its range.
@@ -438,6 +452,9 @@ pub struct Regions {
     arriving: BTreeMap<Region, Vec<Granted>>,
     /// Who said [`Message::Claimed`]; `None` when the recovery is over, or another core's.
     claimed: Option<CoreSet>,
+    /// Whom all miss who had a view before, as far as they have said so, if this core had none.
+    missed: Option<CoreSet>,
+    is_new: bool,
     claims: BTreeMap<Region, recovery::Claims>,
     /// What survivors hold of the memory of dead cores that this core is to adopt.
     legacies: BTreeMap<usize, BTreeSet<Region>>,
@@ -460,6 +477,8 @@ impl Regions {
             notes: Vec::new(),
             arriving: BTreeMap::new(),
             claimed: None,
+            missed: None,
+            is_new: true,
             claims: BTreeMap::new(),
             legacies: BTreeMap::new(),
             local: VecDeque::new(),
@@ -596,13 +615,16 @@ impl Regions {
             .is_some_and(|record| record.taking.is_none() && record.current != Some(Current::Gone))
     }
 
-    /// The regions made of this one that other cores may hold and that are this core's to revoke.
+    /// The regions that this core owns.
+    pub fn owned(&self) -> impl Iterator<Item = Region> + '_ {
+        let regions = self.records.keys().copied();
+        regions.filter(|region| self.is_owner(*region))
+    }
+
+    /// The regions made from this one that other cores may hold and that are this core's to revoke.
     pub fn homed_within(&self, region: Region) -> impl Iterator<Item = Region> + '_ {
-        self.homed_in(region.range()).filter(move |inner| {
-            let is_part = region.contains(&inner.range());
-            // What has the same range may as well be what this one was made of.
-            is_part && (inner.bytes < region.bytes || inner.depth > region.depth)
-        })
+        let homed = self.homed_in(region.range());
+        homed.filter(move |inner| region.may_hold(inner))
     }
 
     /// The regions that other cores may hold, that are this core's to revoke, and that have something

@@ -14,15 +14,23 @@
 //! | [`campaign`]   | many runs with faults                                            |
 //! | [`membership`] | [`protocols::membership`], and its rules                         |
 //! | [`broadcast`]  | a message to all cores by different ways                         |
+//! | [`agents`]     | whole agents, as the system runs them                            |
+//! | [`names`]      | [`protocols::names`] on agents, and its rules                    |
+//! | [`regions`]    | [`protocols::regions`] on agents, and its rules                  |
+//! | [`spaces`]     | [`protocols::spaces`] on agents, and its rules                   |
 #![forbid(unsafe_code)]
 
+pub mod agents;
 pub mod broadcast;
 pub mod campaign;
 pub mod faults;
 pub mod machine;
 pub mod membership;
+pub mod names;
 pub mod node;
 pub mod protocol;
 pub mod queue;
 pub mod random;
+pub mod regions;
+pub mod spaces;
 pub mod world;

@@ -5,11 +5,15 @@
 //! [`membership`](crate::membership) is one; a variant of [`Protocol`] here; and what it measures,
 //! in [`Protocol::figures`].
 
+use crate::agents::{self, Agents, Judge, Stopwatch};
 use crate::broadcast::{Broadcast, Way};
 use crate::faults::{Fault, Kind, Schedule};
 use crate::machine::Machine;
 use crate::membership::{Change, Members};
+use crate::names::Registry;
 use crate::random::Random;
+use crate::regions::Memory;
+use crate::spaces::AddressSpaces;
 use crate::world::{Report, Setup, Violation, World};
 
 /// The most cores of a run.
@@ -18,6 +22,11 @@ pub const MAX_CORES: usize = 4096;
 /// Rounds of a broadcast when nothing goes wrong, and when something does.
 const ROUNDS: u32 = 16;
 const FAULTY_ROUNDS: u32 = 64;
+
+/// How often agents do what is measured.
+const SAMPLES: u64 = 5;
+/// A patience with which nobody hears of anybody while something is measured.
+const QUIET_NS: u64 = 1 << 50;
 
 /// Longest silence in which nobody is suspected: in nanoseconds, and for each core, since one core
 /// may speak to all.
@@ -37,6 +46,12 @@ pub enum Protocol {
     Broadcast,
     /// [`crate::membership`].
     Membership,
+    /// [`crate::names`].
+    Names,
+    /// [`crate::regions`].
+    Regions,
+    /// [`crate::spaces`].
+    Spaces,
 }
 
 /// What a figure is told in.
@@ -76,13 +91,30 @@ pub struct Measurement {
 
 impl Protocol {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Broadcast, Self::Membership];
+    pub const ALL: [Self; 5] = [
+        Self::Broadcast,
+        Self::Membership,
+        Self::Names,
+        Self::Regions,
+        Self::Spaces,
+    ];
 
     /// Its name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Broadcast => "broadcast",
             Self::Membership => "membership",
+            Self::Names => "names",
+            Self::Regions => "regions",
+            Self::Spaces => "spaces",
+        }
+    }
+
+    /// The most cores that it runs on.
+    pub fn max_cores(self) -> usize {
+        match self {
+            Self::Broadcast | Self::Membership => MAX_CORES,
+            Self::Names | Self::Regions | Self::Spaces => agents::MAX_CORES,
         }
     }
 
@@ -138,6 +170,49 @@ impl Protocol {
                     measurement.median(operation, "unicast", Unit::Messages, messages);
                 }
             }
+            Self::Names => {
+                for (core, named) in [
+                    (0, "update, by the coordinator"),
+                    (cores - 1, "update, by another core"),
+                ] {
+                    let slot_ns = slot_ns(cores);
+                    let judge = Registry::new(seed, 0).measured(core, named, SAMPLES, slot_ns);
+                    let agents = Agents::new(judge, cores, QUIET_NS);
+                    let stopwatch =
+                        measurement
+                            .on_agents(agents, machine, cores, seed, |judge| judge.stopwatch)?;
+                    measurement.measured(&stopwatch, "unicast");
+                }
+            }
+            Self::Regions => {
+                let powers = (1..).map(|power| 1 << power);
+                let some = powers.take_while(|holders| *holders < cores);
+                for holders in some.chain([cores]) {
+                    let judge = Memory::new(seed, 0).measured(holders, SAMPLES, slot_ns(cores));
+                    let agents = Agents::new(judge, cores, QUIET_NS);
+                    let stopwatch =
+                        measurement
+                            .on_agents(agents, machine, cores, seed, |judge| judge.stopwatch)?;
+                    let holders = match holders == cores {
+                        true => "all hold it".to_owned(),
+                        false => format!("{holders} hold it"),
+                    };
+                    measurement.measured(&stopwatch, &holders);
+                }
+            }
+            Self::Spaces => {
+                let described = agents::described(machine, cores);
+                for (name, strategy) in agents::strategies() {
+                    let judge = AddressSpaces::new(seed, 0);
+                    let judge = judge.measured(cores, SAMPLES, slot_ns(cores));
+                    let agents = Agents::new(judge, cores, QUIET_NS);
+                    let agents = agents.with_strategy(strategy, &described);
+                    let stopwatch =
+                        measurement
+                            .on_agents(agents, machine, cores, seed, |judge| judge.stopwatch)?;
+                    measurement.measured(&stopwatch, name);
+                }
+            }
         }
         Ok(measurement)
     }
@@ -148,7 +223,7 @@ impl Protocol {
         let within_ns = match self {
             // About as long as all rounds take.
             Self::Broadcast => 2_000 * u64::from(FAULTY_ROUNDS) * (4 + cores as u64 / 8),
-            Self::Membership => 8 * patience_ns,
+            Self::Membership | Self::Names | Self::Regions | Self::Spaces => 8 * patience_ns,
         };
         Schedule::random(seed, cores, within_ns, patience_ns)
     }
@@ -185,6 +260,24 @@ impl Protocol {
                 let protocol = Members::new(cores, patience_ns(cores));
                 World::new(protocol, machine, setup).run().1
             }
+            Self::Names => {
+                let patience_ns = patience_ns(cores);
+                let protocol = Agents::new(Registry::new(seed, patience_ns), cores, patience_ns);
+                World::new(protocol, machine, setup).run().1
+            }
+            Self::Regions => {
+                let patience_ns = patience_ns(cores);
+                let protocol = Agents::new(Memory::new(seed, patience_ns), cores, patience_ns);
+                World::new(protocol, machine, setup).run().1
+            }
+            Self::Spaces => {
+                let patience_ns = patience_ns(cores);
+                let (_, strategy) = random.pick(&agents::strategies());
+                let judge = AddressSpaces::new(seed, patience_ns);
+                let protocol = Agents::new(judge, cores, patience_ns)
+                    .with_strategy(strategy, &agents::described(machine, cores));
+                World::new(protocol, machine, setup).run().1
+            }
         }
     }
 }
@@ -194,6 +287,41 @@ impl Measurement {
         self.delivered += report.counts.delivered;
         self.most_under_way = self.most_under_way.max(report.counts.most_under_way);
         report.outcome.map(|_| ())
+    }
+
+    /// Runs agents without faults, on a machine whose cores poll all the time.
+    fn on_agents<J: Judge>(
+        &mut self,
+        agents: Agents<J>,
+        machine: &Machine,
+        cores: usize,
+        seed: u64,
+        stopwatch: impl FnOnce(J) -> Stopwatch,
+    ) -> Result<Stopwatch, Violation> {
+        let mut machine = machine.clone();
+        machine.cost.poll = u64::MAX;
+        let setup = Setup {
+            bound_ns: u64::MAX / 2,
+            ..setup(cores, seed, Schedule::default())
+        };
+        let (done, report) = World::new(agents, &machine, setup).run();
+        self.add(report)?;
+        Ok(stopwatch(done.judge))
+    }
+
+    /// All that was measured.
+    fn measured(&mut self, stopwatch: &Stopwatch, strategy: &str) {
+        let samples = &stopwatch.samples;
+        let mut names: Vec<&'static str> = samples.iter().map(|(name, ..)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        for name in names {
+            let of_name = || samples.iter().filter(|(of, ..)| *of == name);
+            let times_ns = of_name().map(|(_, time_ns, _)| *time_ns).collect();
+            let messages = of_name().map(|(.., messages)| *messages).collect();
+            self.median(name, strategy, Unit::Nanoseconds, times_ns);
+            self.median(name, strategy, Unit::Messages, messages);
+        }
     }
 
     fn median(&mut self, operation: &'static str, strategy: &str, unit: Unit, mut of: Vec<u64>) {
@@ -208,6 +336,11 @@ impl Measurement {
             });
         }
     }
+}
+
+/// Longer than anything takes that is measured.
+fn slot_ns(cores: usize) -> u64 {
+    2 * patience_ns(cores)
 }
 
 /// Longest silence in which nobody is suspected, in nanoseconds.

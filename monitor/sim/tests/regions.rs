@@ -404,7 +404,10 @@ impl World {
             let mut actions = one.monitor.installed(&view);
             if mutation == Mutation::ClaimsOfSome {
                 for other in view.cores.iter().filter(|other| *other != core) {
-                    actions.extend(one.monitor.on_message(other, &Message::Claimed));
+                    actions.extend(
+                        one.monitor
+                            .on_message(other, &Message::Claimed { dead: None }),
+                    );
                 }
             }
             self.carry_out(core, mutation, actions);
@@ -582,7 +585,8 @@ impl World {
             .insert(region());
         for other in 1..scenario.cores {
             let one = world.cores[0].as_mut().expect("it runs");
-            one.monitor.on_message(other, &Message::Claimed);
+            one.monitor
+                .on_message(other, &Message::Claimed { dead: None });
         }
         for to in &scenario.holders[1..] {
             world.script = vec![Some((home, Op::Send(*to)))];

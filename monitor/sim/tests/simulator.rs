@@ -288,7 +288,7 @@ fn trees_are_faster_than_unicast_on_many_cores() {
 }
 
 #[test]
-fn membership_survives_seeds() {
+fn protocols_survive_seeds() {
     let machine = Machine::shipped("two-socket").unwrap();
     for cores in [1, 2, 3, 4, 5, 8, 16] {
         for protocol in protocol::Protocol::ALL {

@@ -532,7 +532,9 @@ impl Names {
         let Some(done) = self.replica.done.get(&(self.own as u16)).copied() else {
             return;
         };
-        let sequences: Vec<u16> = self.pending.iter().map(|one| one.update.sequence).collect();
+        // What a former core of this number had asked for under the same numbers is not ours.
+        let sent = self.pending.iter().filter(|one| one.is_sent);
+        let sequences: Vec<u16> = sent.map(|one| one.update.sequence).collect();
         for sequence in sequences {
             if done.contains(sequence) {
                 self.answer(sequence, Ok(()), actions);
@@ -746,13 +748,7 @@ impl Names {
         let counter = match judged {
             Ok(counter) => counter,
             Err(refusal) => {
-                let sequence = update.sequence;
-                if usize::from(core) == self.own {
-                    self.answer(sequence, Err(refusal), actions);
-                } else {
-                    let refused = Message::Refused { sequence, refusal };
-                    actions.push(Action::Send(core.into(), refused));
-                }
+                self.refuse(&update, refusal, actions);
                 return true;
             }
         };
@@ -788,6 +784,26 @@ impl Names {
         }
     }
 
+    /// Commits or refuses what the only core that knows of it has asked for.
+    fn decide(&mut self, update: &Update, actions: &mut Vec<Action>) {
+        let next = self.replica.version.counter.checked_add(1);
+        let judged = self.replica.judge(update);
+        match judged.and(next.map(|_| ()).ok_or(Refusal::Full)) {
+            Ok(()) => self.commit(update, actions),
+            Err(refusal) => self.refuse(update, refusal, actions),
+        }
+    }
+
+    fn refuse(&mut self, update: &Update, refusal: Refusal, actions: &mut Vec<Action>) {
+        let (core, sequence) = (usize::from(update.owner.core), update.sequence);
+        if core == self.own {
+            self.answer(sequence, Err(refusal), actions);
+        } else {
+            let refused = Message::Refused { sequence, refusal };
+            actions.push(Action::Send(core, refused));
+        }
+    }
+
     /// Our replica is the newest: commits what all have prepared, and brings all to that state.
     fn conclude_sync(&mut self, sync: &Sync, actions: &mut Vec<Action>) {
         let is_fresh = |report: &Report| report.version.epoch == Epoch::default();
@@ -817,6 +833,14 @@ impl Names {
             let of_core = done.get(&update.owner.core);
             !of_core.is_some_and(|done| done.contains(update.sequence))
         });
+        let is_old = |report: &&Report| !is_fresh(report);
+        if sync.reports.values().filter(is_old).count() == 1 {
+            // The one that led before may have committed what nobody else knew of, and have shown it
+            // to somebody: nobody reads before it is in force again.
+            while let Some(update) = self.queue.pop_front() {
+                self.decide(&update, actions);
+            }
+        }
         let version = self.replica.version;
         let reports = sync.reports.iter();
         let fresh: CoreSet = reports

@@ -566,3 +566,80 @@ fn garbage_does_no_harm() {
         assert!(names.replica.bindings.len() <= MAX_NAMES);
     }
 }
+
+/// Hands over all messages among these cores, and what they lead to; what else was to be done.
+fn settle(cores: &mut [Names], first: Vec<(usize, Action)>) -> Vec<(usize, Action)> {
+    let mut open = VecDeque::from(first);
+    let mut others = vec![];
+    while let Some((from, action)) = open.pop_front() {
+        let Action::Send(to, message) = action else {
+            others.push((from, action));
+            continue;
+        };
+        if let Some(receiver) = cores.iter_mut().find(|one| one.own == to) {
+            let actions = receiver.on_message(from, &message);
+            open.extend(actions.into_iter().map(|action| (to, action)));
+        }
+    }
+    others
+}
+
+fn install(cores: &mut [Names], view: &View) -> Vec<(usize, Action)> {
+    let all = cores.iter_mut().flat_map(|one| {
+        let own = one.own;
+        let actions = one.installed(view).into_iter();
+        actions.map(move |action| (own, action))
+    });
+    all.collect()
+}
+
+fn view(round: u32, cores: &[usize]) -> View {
+    let coordinator = cores.iter().min().map_or(0, |core| *core as u16);
+    View {
+        epoch: Epoch { round, coordinator },
+        cores: cores.iter().copied().collect(),
+        settings: 0,
+    }
+}
+
+#[test]
+fn what_a_former_core_had_asked_for_is_not_the_new_ones() {
+    let mut cores = vec![Names::new(0), Names::new(1)];
+    let first = install(&mut cores, &view(1, &[0, 1]));
+    settle(&mut cores, first);
+    let bound = cores[1].bind(1, 1, name("old"), 1);
+    settle(&mut cores, bound.into_iter().map(|one| (1, one)).collect());
+    assert_eq!(cores[0].replica().bindings.len(), 1);
+    // Core 1 is back, and asks for something before it was told what there is.
+    cores[1] = Names::new(1);
+    let second = install(&mut cores, &view(2, &[0, 1]));
+    assert_eq!(cores[1].bind(7, 1, name("new"), 2), vec![]);
+    let token = 7;
+    let result = Ok(());
+    let done = (1, Action::Done { token, result });
+    assert_eq!(settle(&mut cores, second), [done]);
+    let binding = cores[0].replica().bindings[&name("new")];
+    assert_eq!(binding.value, 2);
+}
+
+#[test]
+fn what_only_its_initiator_knows_of_is_in_force_before_anybody_reads() {
+    let mut cores = vec![Names::new(1), Names::new(2)];
+    let first = install(&mut cores, &view(1, &[1, 2]));
+    settle(&mut cores, first);
+    let request = cores[1].bind(1, 1, name("a"), 5);
+    let Action::Send(1, request) = &request[0] else {
+        panic!("{request:?}");
+    };
+    // The coordinator commits it, shows it to a program, and stops before it has told anybody.
+    cores[0].on_message(2, request);
+    assert_eq!(cores[0].lookup(1, name("a")), Lookup::Found(5));
+    cores[0] = Names::new(0);
+    let second = install(&mut cores, &view(2, &[0, 2]));
+    assert_eq!(cores[0].lookup(2, name("a")), Lookup::Wait(2));
+    let (token, value) = (2, Some(5));
+    let others = settle(&mut cores, second);
+    assert!(others.contains(&(0, Action::LookedUp { token, value })));
+    let (token, result) = (1, Ok(()));
+    assert!(others.contains(&(2, Action::Done { token, result })));
+}

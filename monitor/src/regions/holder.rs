@@ -346,7 +346,11 @@ impl Regions {
 
     /// Begins the removal that was asked for. At the revoker, what it had asked for before comes
     /// first; all others have nothing under way since they prepared.
-    fn remove_if_due(&mut self, region: Region) {
+    pub(super) fn remove_if_due(&mut self, region: Region) {
+        if self.claimed.is_some() {
+            // This core may come to be home of what was made from it.
+            return;
+        }
         let Some(held) = self.held.get_mut(&region) else {
             return;
         };

@@ -9,8 +9,8 @@
 //!
 //! The unit of a length is a page for memory, and one port, line or vector for the rest.
 
-use super::Kind;
 use super::{Error, OpId, Region};
+use super::{GONE, Kind};
 use crate::core_set::CoreSet;
 use abi::capability::Resource;
 use abi::layout::PAGE;
@@ -38,7 +38,8 @@ pub enum Request {
     Revoke,
 }
 
-/// Messages between two monitors, each about one region but [`Message::Claimed`].
+/// Messages between two monitors, each about one region but [`Message::Claimed`] and
+/// [`Message::Missed`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // The fields that all have: `sequence` of the request, and `region`.
 pub enum Message {
@@ -150,7 +151,13 @@ pub enum Message {
         home: usize,
     },
     /// To the recoverer: that was all.
-    Claimed,
+    Claimed {
+        /// Who is missing since the sender's view before; `None`: it had none.
+        dead: Option<CoreSet>,
+    },
+    /// Before [`Message::Claimed`], to the recoverer: the sender was to adopt the memory of these, and
+    /// has not heard from all.
+    Missed { dead: CoreSet },
     /// Recoverer to a claimant: this core owns the region; `None`: there is none such any more.
     Redirect {
         region: Region,
@@ -191,6 +198,7 @@ mod kind {
     pub const CLAIMED: u16 = kinds::kind(&kinds::REGIONS, 26);
     pub const BEQUEATH: u16 = kinds::kind(&kinds::REGIONS, 27);
     pub const REDIRECT: u16 = kinds::kind(&kinds::REGIONS, 28);
+    pub const MISSED: u16 = kinds::kind(&kinds::REGIONS, 29);
 }
 
 /// Units of a kind's lengths, in what its ranges number.
@@ -340,8 +348,8 @@ impl Message {
                 home,
                 holds,
             } => {
-                let own = [u64::from(*holds), 0, 0, 0];
-                (kind::CLAIM, line(*generation, region, *home, own))
+                let own = [u64::from(*holds), u64::from(*home >= GONE), 0, 0];
+                (kind::CLAIM, line(*generation, region, *home % GONE, own))
             }
             Self::ClaimTyped {
                 region,
@@ -373,7 +381,15 @@ impl Message {
                 let own = [range.start, range.end, u64::from(*generation), 0];
                 (kind::BEQUEATH, line(*sequence, region, *home, own))
             }
-            Self::Claimed => (kind::CLAIMED, [0; 7]),
+            Self::Claimed { dead: None } => (kind::CLAIMED, [0; 7]),
+            Self::Claimed { dead: Some(dead) } => {
+                let [a, b, c, d] = dead.words();
+                (kind::CLAIMED, [1, 0, 0, a, b, c, d])
+            }
+            Self::Missed { dead } => {
+                let [a, b, c, d] = dead.words();
+                (kind::MISSED, [0, 0, 0, a, b, c, d])
+            }
             Self::Redirect { region, owner } => {
                 let own = [owner.map_or(0, |owner| owner as u64 + 1), 0, 0, 0];
                 (kind::REDIRECT, line(0, region, 0, own))
@@ -384,7 +400,14 @@ impl Message {
     /// From kind and words; `None` for messages that are not about regions, or make no sense.
     pub fn decode(kind: u16, words: &[u64; 7]) -> Option<Self> {
         if kind == kind::CLAIMED {
-            return Some(Self::Claimed);
+            let [is_known, _, _, a, b, c, d] = *words;
+            let dead = (is_known != 0).then(|| CoreSet::from_words([a, b, c, d]));
+            return Some(Self::Claimed { dead });
+        }
+        if kind == kind::MISSED {
+            let [_, _, _, a, b, c, d] = *words;
+            let dead = CoreSet::from_words([a, b, c, d]);
+            return Some(Self::Missed { dead });
         }
         if !(kind::SEND..=kind::REDIRECT).contains(&kind) {
             return None;
@@ -482,7 +505,7 @@ impl Message {
             kind::CLAIM => Self::Claim {
                 region,
                 generation,
-                home,
+                home: if b == 0 { home } else { home | GONE },
                 holds: a != 0,
             },
             kind::CLAIM_TYPED => Self::ClaimTyped {

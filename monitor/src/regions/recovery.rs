@@ -28,12 +28,26 @@ impl Regions {
 
     pub(super) fn install(&mut self, view: &View) {
         let mut dead = core::mem::replace(&mut self.cores, view.cores.clone());
+        self.is_new = dead.is_empty();
         dead.subtract(&view.cores);
+        if self.is_new {
+            // What a former core of this number began is another operation.
+            self.next_sequence = (view.epoch.round << 16) | 1;
+        }
+        self.missed = None;
         self.local.clear();
         self.arriving.clear();
         self.claims.clear();
-        self.claimed = None;
+        let is_unfinished = self.claimed.take().is_some();
         let recoverer = self.recoverer();
+        if is_unfinished && recoverer != self.own {
+            // The next one hears of what these had.
+            let is_open = |(_, regions): &(&usize, &BTreeSet<Region>)| regions.is_empty();
+            let open = self.legacies.iter().filter(is_open);
+            let dead: CoreSet = open.map(|(core, _)| *core).collect();
+            self.legacies.retain(|core, _| !dead.contains(*core));
+            self.post(recoverer, Message::Missed { dead });
+        }
         if recoverer == self.own {
             self.claimed = Some(CoreSet::default());
             for core in dead.iter() {
@@ -42,15 +56,25 @@ impl Regions {
         }
         let cores = &self.cores;
         self.answered.retain(|one| cores.contains(one.id.core));
+        let mark = |core: &mut usize| {
+            if !cores.contains(*core) {
+                *core |= GONE;
+            }
+        };
         for held in self.held.values_mut() {
             held.barred = None;
             held.commit = None;
+            mark(&mut held.owner);
+            mark(&mut held.home);
+        }
+        for note in &mut self.notes {
+            mark(&mut note.owner);
         }
         let regions: Vec<Region> = self.records.keys().copied().collect();
         for region in regions {
             self.restart(region);
         }
-        self.claim();
+        self.claim(dead);
         for operation in &mut self.operations {
             operation.is_sent = false;
         }
@@ -78,7 +102,17 @@ impl Regions {
             } else if taking.told {
                 self.post(taking.from, Message::Took { region });
             } else {
-                // The owner sends it again.
+                // The owner sends it again. Whoever is gone must not come back with a number.
+                record.holders = record
+                    .holders
+                    .iter()
+                    .filter(|one| cores.contains(*one))
+                    .collect();
+                record.unaware = record
+                    .unaware
+                    .iter()
+                    .filter(|one| cores.contains(*one))
+                    .collect();
                 return;
             }
         }
@@ -192,7 +226,7 @@ impl Regions {
     }
 
     /// Tells the recoverer what this core has to do with regions whose owner is dead.
-    fn claim(&mut self) {
+    fn claim(&mut self, dead: CoreSet) {
         let recoverer = self.recoverer();
         let mut claims = Vec::new();
         for (region, held) in &self.held {
@@ -226,7 +260,8 @@ impl Regions {
         for claim in claims {
             self.post(recoverer, claim);
         }
-        self.post(recoverer, Message::Claimed);
+        let dead = (!self.is_new).then_some(dead);
+        self.post(recoverer, Message::Claimed { dead });
     }
 
     pub(super) fn claim_arrives(&mut self, from: usize, claim: Message) {
@@ -291,11 +326,24 @@ impl Regions {
                 }
                 self.settle_legacies();
             }
-            Message::Claimed => {
+            Message::Missed { dead } => {
+                for core in dead.iter() {
+                    self.legacies.entry(core).or_default();
+                }
+            }
+            Message::Claimed { dead } => {
+                // Who was missing already in a view that somebody has seen is taken care of.
+                if let Some(dead) = dead.filter(|_| self.is_new) {
+                    let missed = self.missed.get_or_insert_with(|| dead.clone());
+                    *missed = missed.iter().filter(|core| dead.contains(*core)).collect();
+                }
                 if let Some(claimed) = &mut self.claimed {
                     claimed.insert(from);
                     if claimed.contains_all(&self.cores) {
                         self.claimed = None;
+                        for core in self.missed.take().iter().flat_map(CoreSet::iter) {
+                            self.legacies.entry(core).or_default();
+                        }
                         self.recover();
                     }
                 }
@@ -307,6 +355,7 @@ impl Regions {
     /// This core is the home of a region from now on.
     fn inherit(&mut self, owner: usize, region: Region, dead: usize) {
         let own = self.own;
+        let dead = dead % GONE;
         let new = Held::new(owner, own, 0);
         let held = self.held.entry(region).or_insert(new);
         held.home = own;
@@ -326,8 +375,8 @@ impl Regions {
             let is_home = |one: &Claimant| one.core == one.home;
             let is_alive = claims.claimants.iter().any(|one| one.holds || is_home(one));
             if owner.is_none() && is_alive {
-                self.rebuild(region, claims);
-                rebuilt.push(region);
+                let revoker = self.rebuild(region, claims);
+                rebuilt.push((region, revoker));
                 continue;
             }
             let mut told: CoreSet = claims.claimants.iter().map(|one| one.core).collect();
@@ -337,11 +386,24 @@ impl Regions {
             }
         }
         self.find_pieces(&rebuilt);
+        for (region, revoker) in rebuilt {
+            if let (Some(revoker), Some(slot)) = (revoker, self.free_slot()) {
+                self.prepare_all(region, None, revoker, slot, true);
+            }
+            self.tell(region);
+            self.dispatch(region);
+        }
+        let due = self.held.iter().filter(|(_, held)| held.commit.is_some());
+        let due: Vec<Region> = due.map(|(region, _)| *region).collect();
+        for region in due {
+            self.remove_if_due(region);
+        }
         self.settle_legacies();
     }
 
-    /// Owns a region whose owner is dead.
-    fn rebuild(&mut self, region: Region, claims: Claims) {
+    /// Owns a region whose owner is dead; acts when all records are there, and what was made. The
+    /// revoker of a revoke that is to be completed.
+    fn rebuild(&mut self, region: Region, claims: Claims) -> Option<usize> {
         let own = self.own;
         let Claims {
             claimants,
@@ -388,26 +450,22 @@ impl Regions {
         if let (true, Some(dead)) = (home == own, dead) {
             self.inherit(own, region, dead);
         }
-        if let (Some((_, _, revoker)), Some(slot)) = (open, self.free_slot()) {
-            self.prepare_all(region, None, revoker, slot, true);
-        }
-        self.tell(region);
-        self.dispatch(region);
+        open.map(|(_, _, revoker)| revoker)
     }
 
     /// Where both the owner of a region and the maker of an object in it died, nobody told of the
     /// object's range. If others hold the object, this core has it as an inherited region.
-    fn find_pieces(&mut self, rebuilt: &[Region]) {
+    fn find_pieces(&mut self, rebuilt: &[(Region, Option<usize>)]) {
         let own = self.own;
         let inherited: Vec<Region> = self.legacies.values().flatten().copied().collect();
-        for region in rebuilt {
+        for (region, _) in rebuilt {
             for inner in &inherited {
                 let range = inner.range();
                 let sequence = self.number();
                 let Some(record) = self.records.get_mut(region) else {
                     continue;
                 };
-                let covers = inner != region && region.contains(&range) && region.range() != range;
+                let covers = region.may_hold(inner);
                 if !covers || record.overlaps(&range) || !region.kind.may_become(inner.kind) {
                     continue;
                 }
@@ -424,6 +482,12 @@ impl Regions {
                         ..Piece::new(range, sequence, None)
                     });
                 }
+                // This core holds the region for others' sake: its programs need not wait.
+                for operation in &mut self.operations {
+                    operation.is_void |=
+                        operation.region == *region && operation.request == Request::Drop;
+                }
+                self.end_void(*region);
             }
         }
     }
@@ -438,7 +502,7 @@ impl Regions {
         for (region, held) in &self.held {
             for piece in held.pieces.iter().filter(|piece| piece.is_inherited) {
                 let meets = |inner: &Region| {
-                    inner != region
+                    region.may_hold(inner)
                         && inner.base < piece.range.end
                         && piece.range.start < inner.range().end
                 };

@@ -26,6 +26,8 @@ struct Machine {
     sent: usize,
     ended: Vec<(u64, Result<(), Error>)>,
     free: Vec<usize>,
+    /// By whom, and whose.
+    adopted: Vec<(usize, usize)>,
     seed: u64,
 }
 
@@ -42,6 +44,7 @@ impl Machine {
             sent: 0,
             ended: Vec::new(),
             free: Vec::new(),
+            adopted: Vec::new(),
             seed,
         };
         for core in 0..cores {
@@ -50,6 +53,28 @@ impl Machine {
         }
         machine.run();
         machine
+    }
+
+    /// The next view, of these; the new ones of them know nothing. What was under way is lost.
+    fn change(&mut self, round: u32, cores: &[usize], new: &[usize]) {
+        self.wires.clear();
+        let epoch = Epoch {
+            round,
+            coordinator: 0,
+        };
+        let cores: CoreSet = cores.iter().copied().collect();
+        for core in new {
+            self.monitors[*core] = Regions::new(*core);
+        }
+        for core in cores.iter() {
+            let cores = cores.clone();
+            let actions = self.monitors[core].installed(&View {
+                epoch,
+                cores,
+                settings: 0,
+            });
+            self.carry_out(core, actions);
+        }
     }
 
     /// The messages that an operation takes, and how it ends.
@@ -85,7 +110,11 @@ impl Machine {
                     self.free.push(core);
                     continue;
                 }
-                Action::Unshared { .. } | Action::Adopt { .. } => continue,
+                Action::Adopt { core: dead } => {
+                    self.adopted.push((core, dead));
+                    continue;
+                }
+                Action::Unshared { .. } => continue,
                 Action::Insert { id, .. } => self.monitors[core].inserted(id, Ok(())),
                 Action::Retype {
                     region, sequence, ..
@@ -270,4 +299,92 @@ fn messages_out_of_place_change_nothing() {
     }
     assert_eq!(Message::decode(0x7f, &[0; 7]), None);
     assert_eq!(Message::decode(0x81, &[0; 7]), None);
+}
+
+#[test]
+fn whoever_has_just_joined_adopts_the_memory_of_the_dead() {
+    let mut machine = Machine::new(3, 1);
+    machine.change(2, &[1, 2], &[]);
+    machine.run();
+    assert_eq!(machine.adopted, [(1, 0)]);
+    // Core 0 is back, is the lowest, and has never heard of core 2.
+    machine.change(3, &[0, 1], &[0]);
+    machine.run();
+    assert_eq!(machine.adopted, [(1, 0), (0, 2)]);
+}
+
+#[test]
+fn what_the_recoverer_was_to_adopt_goes_to_the_next() {
+    let mut machine = Machine::new(3, 1);
+    machine.change(2, &[1, 2], &[]);
+    // Core 1 has not heard from core 2, which stops, and core 0 is back.
+    machine.change(3, &[0, 1], &[0]);
+    machine.run();
+    assert_eq!(machine.adopted, [(0, 0), (0, 2)]);
+}
+
+/// Core 1 owns what core 0 is home of.
+fn owned_elsewhere() -> Machine {
+    let mut machine = Machine::new(3, 1);
+    machine.monitors[0].share(region(), &[]).unwrap();
+    let sent = machine.count(0, |regions| regions.send(1, region(), 7, 1));
+    assert_eq!(sent.1, Ok(()));
+    let deleted = machine.count(0, |regions| regions.delete(2, region()));
+    assert_eq!(deleted.1, Ok(()));
+    assert!(machine.monitors[1].is_owner(region()));
+    machine
+}
+
+#[test]
+fn a_dead_owner_is_dead_although_its_number_is_back() {
+    let mut machine = owned_elsewhere();
+    machine.change(2, &[0, 2], &[]);
+    // Nobody has claimed anything when core 1 is back.
+    machine.change(3, &[0, 1, 2], &[1]);
+    machine.run();
+    assert_eq!(machine.free, [0]);
+}
+
+#[test]
+fn a_region_waits_for_what_a_dead_core_made_from_it() {
+    let mut machine = owned_elsewhere();
+    let inner = Region {
+        bytes: 2 * PAGE,
+        depth: 0,
+        ..region()
+    };
+    let first = inner.range();
+    let made = machine.count(1, |regions| regions.retype(1, region(), first));
+    assert_eq!(made.1, Ok(()));
+    machine.monitors[1].share(inner, &[]).unwrap();
+    for core in [0, 2] {
+        let sent = machine.count(1, |regions| regions.send(2, inner, 7, core));
+        assert_eq!(sent.1, Ok(()));
+    }
+    machine.change(2, &[0, 2], &[]);
+    machine.run();
+    assert_eq!((machine.free.len(), machine.adopted.len()), (0, 0));
+    for core in [0, 2] {
+        let deleted = machine.count(core, |regions| regions.delete(3, inner));
+        assert_eq!(deleted.1, Ok(()));
+    }
+    assert_eq!(
+        (&machine.free[..], &machine.adopted[..]),
+        (&[0][..], &[(0, 1)][..])
+    );
+}
+
+#[test]
+fn what_a_region_was_made_from_is_not_within_it() {
+    let mut machine = Machine::new(2, 1);
+    let deeper = Region {
+        depth: 2,
+        ..region()
+    };
+    let whole = [region().range()];
+    machine.monitors[0].share(region(), &whole).unwrap();
+    machine.monitors[0].share(deeper, &[]).unwrap();
+    let within = |of| machine.monitors[0].homed_within(of).collect::<Vec<_>>();
+    assert_eq!(within(region()), [deeper]);
+    assert_eq!(within(deeper), []);
 }

@@ -219,7 +219,17 @@ impl SimOptions {
                 cores.min(MAX_CORES).to_string()
             }
         };
-        let cores = core_list(&cores, 2, MAX_CORES)?;
+        // Whoever names a protocol wants it on all of them.
+        let is_named = |protocol: &&Protocol| !self.protocols.is_empty() && named(protocol);
+        let named_most = Protocol::ALL
+            .iter()
+            .filter(is_named)
+            .map(|one| one.max_cores());
+        let most = match (&self.cores, &faults) {
+            (None, Faults::None) => MAX_CORES,
+            _ => named_most.min().unwrap_or(MAX_CORES),
+        };
+        let cores = core_list(&cores, 2, most)?;
         let cores: Vec<usize> = cores.into_iter().map(|cores| cores as usize).collect();
         let fewest = cores.first().copied().unwrap_or(2);
         if let Some(core) = highest.filter(|core| *core >= fewest) {
@@ -291,7 +301,14 @@ impl Work {
         for (name, machine) in &machines {
             report_panics(name);
             for protocol in self.request.protocols.clone() {
-                for cores in self.request.cores.clone() {
+                let most = protocol.max_cores();
+                if self.request.cores.iter().any(|cores| *cores > most) {
+                    let name = protocol.name();
+                    say(&format!("{name:<10}  runs on up to {most} cores\n"))?;
+                }
+                let mut all = self.request.cores.clone();
+                all.retain(|cores| *cores <= most);
+                for cores in all {
                     let conditions = Conditions {
                         accelerator: "sim",
                         command: command(name, protocol, cores, self.request.seed, ""),
@@ -350,7 +367,7 @@ impl Work {
         self.delivered += measured.delivered;
         for figure in measured.figures {
             say(&format!(
-                "{:<10}  {:<12}  {cores:>4} cores  {:<28}  {:<10}  {:>12} {}, sim\n",
+                "{:<10}  {:<12}  {cores:>4} cores  {:<35}  {:<11}  {:>12} {}, sim\n",
                 protocol.name(),
                 machine.name,
                 figure.operation,
@@ -568,6 +585,17 @@ mod tests {
     }
 
     #[test]
+    fn all_protocols_are_asked_for_on_more_cores_than_some_can() {
+        let mut options = options();
+        options.cores = Some("4096".into());
+        assert_eq!(options.check().unwrap().cores, [4096]);
+        options.protocols = vec!["membership".into()];
+        assert_eq!(options.check().unwrap().cores, [4096]);
+        (options.cores, options.protocols) = (None, vec!["names".into()]);
+        assert_eq!(options.check().unwrap().cores.len(), 12);
+    }
+
+    #[test]
     fn defaults_follow_from_what_is_asked() {
         let request = options().check().unwrap();
         assert_eq!((request.cores.len(), request.machines.len()), (12, 3));
@@ -593,6 +621,13 @@ mod tests {
         for (error, words) in [
             (with(|it| it.cores = Some("1".into())), "from 2 to 4096"),
             (with(|it| it.cores = Some("4097".into())), "from 2 to 4096"),
+            (
+                with(|it| {
+                    it.cores = Some("257".into());
+                    it.protocols = vec!["broadcast".into(), "spaces".into()];
+                }),
+                "from 2 to 256",
+            ),
             (with(|it| it.faults = Some("halt 3".into())), "random:COUNT"),
             (
                 with(|it| it.faults = Some(String::new())),

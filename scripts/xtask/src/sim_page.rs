@@ -17,8 +17,9 @@ const RIGHT: f64 = 20.0;
 const ROW: f64 = 18.0;
 
 /// Colours that people tell apart however they see them (Okabe and Ito).
-const COLOURS: [&str; 6] = [
-    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9",
+const COLOURS: [&str; 9] = [
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#b8a800",
+    "#888888",
 ];
 
 const BEGIN: &str = r#"<!DOCTYPE html>

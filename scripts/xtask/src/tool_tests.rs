@@ -16,7 +16,7 @@ struct Expectation {
     stderr: &'static [&'static str],
 }
 
-const EXPECTATIONS: [Expectation; 18] = [
+const EXPECTATIONS: [Expectation; 25] = [
     Expectation {
         name: "no-cores",
         arguments: &["run", "--cores", "0"],
@@ -154,6 +154,60 @@ const EXPECTATIONS: [Expectation; 18] = [
         ],
     },
     Expectation {
+        name: "sim-unknown-protocol",
+        arguments: &["sim", "gossip"],
+        status: Status::BadOption as u8,
+        stderr: &["invalid value 'gossip'", "names, regions, spaces"],
+    },
+    Expectation {
+        name: "sim-no-cores",
+        arguments: &["sim", "names", "--cores", "0"],
+        status: Status::BadOption as u8,
+        stderr: &["--cores: expected numbers from 2 to 256", "found \"0\""],
+    },
+    Expectation {
+        name: "sim-too-many-cores",
+        arguments: &["sim", "membership", "--cores", "5000"],
+        status: Status::BadOption as u8,
+        stderr: &["--cores: expected numbers from 2 to 4096", "found \"5000\""],
+    },
+    Expectation {
+        name: "sim-more-cores-than-a-line-names",
+        arguments: &["sim", "spaces", "--cores", "8,257"],
+        status: Status::BadOption as u8,
+        stderr: &["--cores: expected numbers from 2 to 256", "found \"8,257\""],
+    },
+    Expectation {
+        name: "sim-seed-without-number",
+        arguments: &["sim", "names", "--seed", "many"],
+        status: Status::BadOption as u8,
+        stderr: &["invalid value 'many' for '--seed <S>'"],
+    },
+    Expectation {
+        name: "sim-bad-machine",
+        arguments: &["sim", "names", "--machine", "/dev/null"],
+        status: Status::BadOption as u8,
+        stderr: &["--machine: /dev/null", "missing field `sockets`"],
+    },
+    // So slow a core does not end its part in time, and nobody stopped: a rule of broadcasts.
+    Expectation {
+        name: "sim-broken-rule",
+        arguments: &[
+            "sim",
+            "broadcast",
+            "--cores",
+            "2",
+            "--seed",
+            "7",
+            "--faults",
+            "slow 1 by 1000000 at 0ms",
+            "--out",
+            "target/atoll/sim-broken",
+        ],
+        status: Status::RuleBroken as u8,
+        stderr: &["1 of 1 runs broke a rule"],
+    },
+    Expectation {
         name: "bench-missing-qemu",
         arguments: &["bench", "--qemu", "/nowhere/qemu-system-x86_64"],
         status: Status::MissingTool as u8,
@@ -173,6 +227,7 @@ pub fn tests() -> Vec<Test> {
         .collect();
     tests.push(Test::new("tool/quiet", quiet));
     tests.push(Test::new("tool/bench-twice", bench_twice));
+    tests.push(Test::new("tool/sim", sim));
     tests
 }
 
@@ -240,4 +295,58 @@ fn bench_twice(workshop: &Workshop) -> Outcome {
         ));
     }
     Ok(Pass::Passed(format!("{} results", first.lines().count())))
+}
+
+/// All protocols, without faults and with them, as a user has them run: twice the same.
+fn sim(workshop: &Workshop) -> Outcome {
+    let top = workshop.project.own_folder().join("sim");
+    let run = |name: &str, more: &[&str]| {
+        let folder = top.join(name);
+        let _ = std::fs::remove_dir_all(&folder);
+        let out = folder.to_string_lossy();
+        let mut arguments = vec!["sim", "--seed", "3", "--out", &out];
+        arguments.extend(more);
+        let ran = run_tool(&arguments)?;
+        let read = |file: &str| std::fs::read_to_string(folder.join(file));
+        match (read("results.jsonl"), read("report.html")) {
+            (Ok(results), Ok(page)) if ran.status.success() => Ok((results, page)),
+            (results, _) => Err(format!(
+                "expected status 0, results.jsonl and report.html, found {}, {results:?} and:\n{}{}",
+                ran.status, ran.stdout, ran.stderr
+            )),
+        }
+    };
+    let mut count = 0;
+    for (name, more) in [
+        ("figures", &["--cores", "2,5,16"][..]),
+        ("faults", &["--cores", "2,4", "--faults", "random:20"]),
+    ] {
+        let (first, second) = (run(name, more)?, run(name, more)?);
+        if first != second {
+            return Err(format!(
+                "expected the same {name} twice, found:\n{first:?}\nand:\n{second:?}"
+            ));
+        }
+        let (results, page) = first;
+        for line in results.lines() {
+            let line: serde_json::Value = serde_json::from_str(line)
+                .map_err(|error| format!("expected JSON, found {line:?}: {error}"))?;
+            if line["violated"]
+                .as_u64()
+                .is_some_and(|violated| violated > 0)
+            {
+                return Err(format!("expected no rule to be broken, found {line}"));
+            }
+            count += 1;
+        }
+        for protocol in simulator::protocol::Protocol::ALL.map(simulator::protocol::Protocol::name)
+        {
+            let has = |text: &str, words: String| text.contains(&words);
+            let is_told = has(&results, format!("\"benchmark\":\"{protocol}\""));
+            if !is_told || !has(&page, format!("{protocol}")) {
+                return Err(format!("expected {name} of {protocol}, found:\n{results}"));
+            }
+        }
+    }
+    Ok(Pass::Passed(format!("{count} results")))
 }

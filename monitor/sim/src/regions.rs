@@ -1,0 +1,456 @@
+//! [`protocols::regions`] behind whole agents: cores send, copy, retype, delete and revoke, and
+//! beside each is what its CPU driver would know: slots with copies, and objects made from them.
+//!
+//! Rules. *At most one owner a region.* *Nothing is left after a revoke*: nobody but the revoker has a
+//! copy, and nobody anything made from it. *No two objects in one range*: a range is granted only
+//! where nothing is. *Memory is somebody's*: it comes back only when nobody has any of it, and never
+//! twice; in the end all of it is held, or free at its home, or was adopted from the dead; and no
+//! range is taken for an object that nobody has. In the end all that was asked for has an answer.
+
+mod driver;
+
+pub use driver::{Driver, Note, Op};
+
+use crate::agents::{Judge, Life, Stopwatch, Tamper, outcome_of};
+use crate::node::{Context, Outcome};
+use crate::random::Random;
+use driver::Step;
+use protocols::regions::{Kind, Region};
+use protocols::view::View;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+use std::rc::Rc;
+
+/// Bytes of a page.
+const PAGE: u64 = 4096;
+/// Pages of a piece of memory that a core has for itself in the beginning.
+const PAGES: u64 = 8;
+/// How many such pieces.
+const ROOTS: u64 = 2;
+/// The operations of a core's life, at most.
+const MOST: u64 = 24;
+
+/// A piece of memory that a core has in the beginning of a life.
+fn root((core, life): Life, number: u64) -> Region {
+    let place = (core as u64) << 24 | u64::from(life) << 16 | number;
+    Region {
+        kind: Kind::Ram,
+        base: (place + 1) << 16,
+        bytes: PAGES * PAGE,
+        depth: 0,
+    }
+}
+
+/// Whether a region was made from another, directly or not.
+fn is_from(region: &Region, other: &Region) -> bool {
+    let (inner, outer) = (region.range(), other.range());
+    other.contains(&inner) && (inner != outer || region.depth > other.depth)
+}
+
+fn meet(one: &Range<u64>, other: &Range<u64>) -> bool {
+    one.start < other.end && other.start < one.end
+}
+
+/// Whose each piece of memory is.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    owners: BTreeMap<Region, Life>,
+    dead: BTreeSet<Life>,
+    /// Who is to have the memory of the dead: the first view without them says so.
+    heirs: BTreeMap<Life, Life>,
+    /// Who were in that view and in one with them: nobody else can tell of them.
+    witnesses: BTreeMap<Life, BTreeSet<Life>>,
+    seen: BTreeSet<Life>,
+    /// What nobody holds.
+    free: BTreeSet<Region>,
+}
+
+impl Ledger {
+    /// The memory of a dead core, whose number may be another one's by now, and of those whose memory
+    /// that one was to adopt; and whether nobody but `by` can be meant to have it.
+    fn estate(&self, by: Life, core: usize) -> Vec<(Region, bool)> {
+        let line = |life: Life| {
+            let next = |life: &Life| self.heirs.get(life).filter(|_| self.dead.contains(life));
+            std::iter::successors(Some(life), move |one| next(one).copied())
+        };
+        let is_it = |life: &Life| life.0 == core && self.dead.contains(life);
+        let of_it = self
+            .owners
+            .iter()
+            .filter(|(_, owner)| line(**owner).any(|one| is_it(&one)));
+        let is_sole = |owner: &Life| line(*owner).last() == Some(by);
+        of_it
+            .map(|(region, owner)| (*region, is_sole(owner)))
+            .collect()
+    }
+}
+
+/// What is known of one core.
+#[derive(Debug, Default)]
+struct Known {
+    copies: BTreeMap<Region, u32>,
+    /// What was made, or is being made, and from what.
+    made: BTreeMap<Region, Region>,
+}
+
+/// What is known of all memory.
+#[derive(Debug)]
+pub struct Memory {
+    seed: u64,
+    pause_ns: u64,
+    ledger: Rc<RefCell<Ledger>>,
+    lives: BTreeMap<Life, Known>,
+    owners: BTreeMap<Region, BTreeSet<Life>>,
+    /// Who made each object.
+    makers: BTreeMap<Region, Life>,
+    open: BTreeMap<(Life, u64), Op>,
+    is_cut_off: bool,
+    /// A run without faults.
+    script: Option<Vec<(usize, Step)>>,
+    is_over: bool,
+    /// What was measured.
+    pub stopwatch: Stopwatch,
+}
+
+impl Memory {
+    /// Random operations on all cores; pauses between two of a core are up to `pause_ns`.
+    pub fn new(seed: u64, pause_ns: u64) -> Self {
+        Self {
+            seed,
+            pause_ns,
+            ledger: Rc::default(),
+            lives: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            makers: BTreeMap::new(),
+            open: BTreeMap::new(),
+            is_cut_off: false,
+            script: None,
+            is_over: false,
+            stopwatch: Stopwatch::default(),
+        }
+    }
+
+    /// Instead, so many cores come to hold a region that core 0 has, and it is revoked, by its owner
+    /// and by another one, `count` times each; then copies are sent and ranges retyped by whoever is
+    /// not the owner. Each step comes `slot_ns` after the one before.
+    pub fn measured(mut self, holders: usize, count: u64, slot_ns: u64) -> Self {
+        let mut steps: Vec<(usize, Op, Option<&'static str>)> = Vec::new();
+        let mut number = 0;
+        for (revoker, named) in [(1, "revoke, not by the owner"), (0, "revoke, by the owner")] {
+            for _ in 0..count {
+                let region = root((0, 0), number);
+                number += 1;
+                steps.push((0, Op::Take(region), None));
+                for to in 1..holders {
+                    let is_last = to + 1 == holders && holders > 2;
+                    // The last copy comes from one that is not the owner.
+                    let (from, named) = match is_last {
+                        true => (1, Some("send, not by the owner")),
+                        false => (0, Some("send, by the owner")),
+                    };
+                    steps.push((from, Op::Send(region, to), named));
+                }
+                let first = region.base..region.base + PAGE;
+                let named_retype = Some("retype, not by the owner");
+                steps.push((1, Op::Retype(region, first), named_retype));
+                let second = region.base + PAGE..region.base + 2 * PAGE;
+                let named_retype = Some("retype, by the owner");
+                steps.push((0, Op::Retype(region, second), named_retype));
+                steps.push((revoker, Op::Revoke(region), Some(named)));
+            }
+        }
+        steps.push((0, Op::Nothing, None));
+        let at = steps.into_iter().enumerate();
+        let steps = at.map(|(number, (core, op, measured))| {
+            let at_ns = (number as u64 + 1) * slot_ns;
+            let step = Step {
+                at_ns,
+                op,
+                measured,
+            };
+            (core, step)
+        });
+        self.script = Some(steps.collect());
+        self
+    }
+
+    fn known(&mut self, life: Life) -> &mut Known {
+        self.lives.entry(life).or_default()
+    }
+
+    /// Who has the region, or anything made from it.
+    fn holder(&self, region: &Region) -> Option<(Life, Region)> {
+        self.lives.iter().find_map(|(life, known)| {
+            let all = known.copies.keys().chain(known.made.keys());
+            let mut all = all.filter(|one| *one == region || is_from(one, region));
+            all.next().map(|one| (*life, *one))
+        })
+    }
+
+    /// An object is about to be made in a range.
+    fn grant(&mut self, life: Life, parent: Region, child: Region) -> Result<(), String> {
+        let range = child.range();
+        for (other, known) in &self.lives {
+            let all = known.copies.keys().chain(known.made.keys());
+            for one in all.filter(|one| is_from(one, &parent)) {
+                if meet(&one.range(), &range) {
+                    return Err(format!(
+                        "core {} makes {child:?} from {parent:?}, and core {} has {one:?}",
+                        life.0, other.0
+                    ));
+                }
+            }
+        }
+        self.makers.insert(child, life);
+        self.known(life).made.insert(child, parent);
+        Ok(())
+    }
+
+    fn revoked(&self, life: Life, region: &Region) -> Result<(), String> {
+        let has_it = |known: &Known| known.copies.contains_key(region);
+        if !self.lives.get(&life).is_some_and(has_it) {
+            // It has deleted its own meanwhile: its home may have it anew.
+            return Ok(());
+        }
+        for (other, known) in &self.lives {
+            let may = *other == life;
+            let copies = known.copies.keys().filter(|one| *one == region && !may);
+            let all = known.copies.keys().chain(known.made.keys());
+            let made = all.filter(|one| is_from(one, region));
+            if let Some(left) = copies.chain(made).next() {
+                return Err(format!(
+                    "core {} has revoked {region:?}, and core {} has {left:?}",
+                    life.0, other.0
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_freed(&mut self, by: Life, region: Region) -> Result<(), String> {
+        if let Some((life, held)) = self.holder(&region) {
+            return Err(format!(
+                "memory came back to core {}, and core {} has {held:?}",
+                by.0, life.0
+            ));
+        }
+        let owner = self.ledger.borrow().owners.get(&region).copied();
+        if owner != Some(by) || !self.ledger.borrow_mut().free.insert(region) {
+            return Err(format!(
+                "memory came back twice, or to the wrong core: {region:?}, of {owner:?}, to {by:?}"
+            ));
+        }
+        Ok(())
+    }
+
+    fn adopted(&mut self, by: Life, dead: usize) -> Result<(), String> {
+        let estate = self.ledger.borrow().estate(by, dead);
+        for (region, is_sole) in estate {
+            let holder = self.holder(&region);
+            if holder.is_some() && !is_sole {
+                continue; // It is of another life.
+            }
+            if let Some((life, held)) = holder {
+                return Err(format!(
+                    "core {} adopts memory, and core {} has {held:?}",
+                    by.0, life.0
+                ));
+            }
+            let mut ledger = self.ledger.borrow_mut();
+            ledger.owners.insert(region, by);
+            ledger.free.insert(region);
+        }
+        Ok(())
+    }
+}
+
+impl Judge for Memory {
+    type Load = Driver;
+
+    fn load(&mut self, life: Life, tamper: Option<Tamper>) -> Driver {
+        let (core, number) = life;
+        self.lives.insert(life, Known::default());
+        let seed = self.seed ^ (core as u64 + 1) << 32 ^ u64::from(number) << 56;
+        let mut random = Random::new(seed);
+        let left = 4 + random.below(MOST - 4);
+        let roots: Vec<Region> = match &self.script {
+            Some(script) => (0..script.len() as u64 * u64::from(core == 0))
+                .map(|number| root(life, number))
+                .collect(),
+            None => (0..ROOTS).map(|number| root(life, number)).collect(),
+        };
+        for root in &roots {
+            let mut ledger = self.ledger.borrow_mut();
+            ledger.owners.insert(*root, life);
+            ledger.free.insert(*root);
+        }
+        let script = self.script.as_ref().map(|steps| {
+            let own = steps.iter().filter(|(of, _)| *of == core);
+            own.map(|(_, step)| step.clone()).collect::<VecDeque<_>>()
+        });
+        let hurries = tamper == Some(Tamper::Hurries);
+        Driver::new(
+            life,
+            random,
+            if script.is_some() { 0 } else { self.pause_ns },
+            left,
+            roots,
+            Rc::clone(&self.ledger),
+            script,
+            hurries,
+        )
+    }
+
+    fn on_note(&mut self, life: Life, note: Note, context: Context) -> Result<(), String> {
+        match note {
+            Note::Begun {
+                token,
+                op,
+                measured,
+            } => {
+                if self.script.is_some() {
+                    self.stopwatch.begin(measured, context);
+                }
+                if op != Op::Nothing {
+                    self.open.insert((life, token), op);
+                } else {
+                    self.is_over = true;
+                }
+            }
+            Note::Done { token, result } => {
+                self.stopwatch.end(context);
+                let op = self.open.remove(&(life, token));
+                if self.script.is_some() && result.is_err() {
+                    return Err(format!("{op:?}: {result:?}"));
+                }
+                match (op, result) {
+                    (None, _) => {
+                        return Err(format!("core {}: {token} ended, and is nothing", life.0));
+                    }
+                    (Some(Op::Revoke(region)), Ok(())) => self.revoked(life, &region)?,
+                    _ => {}
+                }
+            }
+            Note::Copies(region, 0) => {
+                self.known(life).copies.remove(&region);
+            }
+            Note::Copies(region, count) => {
+                self.known(life).copies.insert(region, count);
+            }
+            Note::Made(child, Some(parent)) => self.grant(life, parent, child)?,
+            Note::Made(child, None) => {
+                self.known(life).made.remove(&child);
+            }
+            Note::Owns(region, false) => {
+                if let Some(owners) = self.owners.get_mut(&region) {
+                    owners.remove(&life);
+                }
+            }
+            Note::Owns(region, true) => {
+                let owners = self.owners.entry(region).or_default();
+                owners.insert(life);
+                if owners.len() > 1 {
+                    return Err(format!("two owners of {region:?}: {owners:?}"));
+                }
+            }
+            Note::Free(region) => self.is_freed(life, region)?,
+            Note::Taken(region) => {
+                let owner = self.ledger.borrow().owners.get(&region).copied();
+                if owner != Some(life) || self.holder(&region).is_some() {
+                    return Err(format!("core {} uses memory of {owner:?}", life.0));
+                }
+            }
+            Note::Adopted(dead) => self.adopted(life, dead)?,
+        }
+        Ok(())
+    }
+
+    fn on_view(&mut self, view: &View, life_of: &dyn Fn(usize) -> Life) {
+        let mut ledger = self.ledger.borrow_mut();
+        let is_out = |life: &Life| !view.cores.contains(life.0) || life_of(life.0).1 > life.1;
+        let dead: Vec<Life> = ledger.dead.iter().copied().filter(is_out).collect();
+        if let Some(lowest) = view.coordinator().map(life_of) {
+            let seen = &ledger.seen;
+            let old: BTreeSet<Life> = view
+                .cores
+                .iter()
+                .map(life_of)
+                .filter(|one| seen.contains(one))
+                .collect();
+            for life in dead {
+                ledger.heirs.entry(life).or_insert(lowest);
+                ledger.witnesses.entry(life).or_insert_with(|| old.clone());
+            }
+        }
+        ledger.seen.extend(view.cores.iter().map(life_of));
+    }
+
+    fn on_stop(&mut self, life: Life) {
+        self.ledger.borrow_mut().dead.insert(life);
+        self.lives.remove(&life);
+        for owners in self.owners.values_mut() {
+            owners.remove(&life);
+        }
+        let before = self.open.len();
+        self.open.retain(|(of, _), _| *of != life);
+        self.is_cut_off |= self.open.len() < before;
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_over
+    }
+
+    fn outcome(&self, living: &[Life]) -> Result<Outcome, String> {
+        if let Some(((life, _), op)) = self.open.iter().next() {
+            return Err(format!("core {}: no end of {op:?}", life.0));
+        }
+        for (life, known) in &self.lives {
+            for (child, parent) in &known.made {
+                let held = |known: &Known| {
+                    let mut copies = known.copies.keys();
+                    copies.any(|one| one == child || is_from(one, child))
+                };
+                if !self.lives.values().any(held) {
+                    return Err(format!(
+                        "core {}: nobody has {child:?}, and it takes up a range of {parent:?}",
+                        life.0
+                    ));
+                }
+            }
+        }
+        let ledger = self.ledger.borrow();
+        // Whoever is to adopt waits until nobody holds anything of the dead.
+        let all = ledger.owners.iter().chain(&self.makers);
+        let mut of_dead = all.filter(|(_, owner)| !living.contains(owner));
+        let waits = of_dead.any(|(region, _)| self.holder(region).is_some());
+        let mut is_cut_off = self.is_cut_off;
+        for (region, owner) in &ledger.owners {
+            let is_held = self.holder(region).is_some();
+            if !ledger.seen.contains(owner) {
+                continue; // It was in no view.
+            }
+            let witnesses = ledger.witnesses.get(owner);
+            if witnesses.is_some_and(|all| !all.iter().any(|one| living.contains(one))) {
+                is_cut_off = true;
+                continue;
+            }
+            if !is_held && !ledger.free.contains(region) && living.contains(owner) {
+                return Err(format!("memory is lost: {region:?} of {owner:?}"));
+            }
+            if !waits && !living.contains(owner) {
+                return Err(format!("nobody adopts {region:?} of {owner:?}"));
+            }
+        }
+        for (region, owners) in &self.owners {
+            let holds = |known: &Known| known.copies.contains_key(region);
+            let others = self.lives.values().filter(|known| holds(known)).count();
+            if others > 1 && owners.is_empty() {
+                return Err(format!(
+                    "{others} cores hold {region:?}, and nobody owns it"
+                ));
+            }
+        }
+        Ok(outcome_of(is_cut_off))
+    }
+}

@@ -1,0 +1,403 @@
+//! [`protocols::spaces`] behind whole agents: programs map, unmap, protect and touch pages, and
+//! cores join and leave; beside each core is what its page tables and TLB have.
+//!
+//! Rules. *No page after its unmap*: what had been mapped when an unmap began is on no core when it
+//! has returned, and never again. *No right after it was taken*: the same of rights and protects.
+//! *What is mapped can be touched*: a touch fails only where an unmap or the end of a core explains
+//! it, and when it succeeds the page is there. *Nothing is mapped twice.* *Whoever leaves has
+//! nothing.* In the end all that was asked for has an answer.
+
+mod tables;
+
+pub use tables::{Note, Op, Tables};
+
+use crate::agents::{Judge, Life, Stopwatch, Tamper, outcome_of};
+use crate::node::{Context, Outcome};
+use crate::random::Random;
+use protocols::spaces::{Error, Pages, Rights, SpaceId};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use tables::Step;
+
+/// Pages that programs fight over.
+const PAGES: u64 = 6;
+/// The operations of a core's life, at most.
+const MOST: u64 = 28;
+/// Spaces that a core makes in a life.
+const SPACES: u32 = 1;
+
+/// A space that a core makes.
+fn space((core, life): Life, number: u32) -> SpaceId {
+    SpaceId::new(core, life << 8 | number)
+}
+
+/// An operation that has begun.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    op: Op,
+    /// When it began, in events.
+    begun: u64,
+    /// When it ended, and how.
+    end: Option<(u64, Result<(), Error>)>,
+}
+
+/// A page that was mapped, by its frame: no two have the same.
+#[derive(Clone, Copy, Debug)]
+struct Mapped {
+    space: SpaceId,
+    page: u64,
+    /// The rights that any core may have.
+    allowed: Rights,
+    /// When it was known to be mapped.
+    since: Option<u64>,
+    /// It was unmapped, and nobody may have it.
+    is_dead: bool,
+}
+
+/// What is known of all spaces.
+#[derive(Debug)]
+pub struct AddressSpaces {
+    seed: u64,
+    pause_ns: u64,
+    now: u64,
+    ops: BTreeMap<(Life, u64), Known>,
+    frames: BTreeMap<u64, Mapped>,
+    /// What each core's tables have.
+    tables: BTreeMap<Life, BTreeMap<(SpaceId, u64), (u64, Rights)>>,
+    last_stop: u64,
+    is_cut_off: bool,
+    script: Option<Vec<(usize, Step)>>,
+    is_over: bool,
+    /// What was measured.
+    pub stopwatch: Stopwatch,
+}
+
+impl AddressSpaces {
+    /// Random operations on all cores; pauses between two of a core are up to `pause_ns`.
+    pub fn new(seed: u64, pause_ns: u64) -> Self {
+        Self {
+            seed,
+            pause_ns,
+            now: 0,
+            ops: BTreeMap::new(),
+            frames: BTreeMap::new(),
+            tables: BTreeMap::new(),
+            last_stop: 0,
+            is_cut_off: false,
+            script: None,
+            is_over: false,
+            stopwatch: Stopwatch::default(),
+        }
+    }
+
+    /// Instead, a space spans so many cores, and `count` times a page is mapped, touched by all or by
+    /// one other, and unmapped, by its home or by another. Each step comes `slot_ns` after the one
+    /// before.
+    pub fn measured(mut self, cores: usize, count: u64, slot_ns: u64) -> Self {
+        let space = space((0, 0), 0);
+        let mut steps: Vec<(usize, Op, Option<&'static str>)> = Vec::new();
+        for core in 1..cores {
+            steps.push((0, Op::Join(space, core), None));
+        }
+        let page = 0;
+        let last = cores - 1;
+        for _ in 0..count {
+            for (holders, by, named) in [
+                (cores, 0, "unmap a page that all hold, at home"),
+                (cores, last, "unmap a page that all hold"),
+                (2, 0, "unmap a page that two hold, at home"),
+                (2, last, "unmap a page that two hold"),
+            ] {
+                let pages = Pages::one(page);
+                steps.push((0, Op::Map(space, pages), Some("map, at home")));
+                for core in cores + 1 - holders..cores {
+                    steps.push((core, Op::Touch(space, page), Some("touch")));
+                }
+                steps.push((by, Op::Unmap(space, pages), Some(named)));
+            }
+        }
+        steps.push((0, Op::Nothing, None));
+        let at = steps.into_iter().enumerate();
+        let steps = at.map(|(number, (core, op, measured))| {
+            let at_ns = (number as u64 + 1) * slot_ns;
+            let step = Step {
+                at_ns,
+                op,
+                measured,
+            };
+            (core, step)
+        });
+        self.script = Some(steps.collect());
+        self
+    }
+
+    /// What is mapped of these pages, or may be.
+    fn within(&mut self, space: SpaceId, pages: Pages) -> impl Iterator<Item = &mut Mapped> {
+        let frames = self.frames.values_mut();
+        frames.filter(move |one| one.space == space && pages.overlaps(Pages::one(one.page)))
+    }
+
+    /// Operations that may have been under way at some time since, of the living and the dead.
+    fn since(&self, begun: u64) -> impl Iterator<Item = &Known> {
+        let ops = self.ops.values();
+        ops.filter(move |known| known.end.is_none_or(|(end, _)| end >= begun))
+    }
+
+    fn begin(&mut self, life: Life, token: u64, op: Op, first_frame: u64) {
+        if let Op::Map(space, pages) = op {
+            // What is to be protected may be by then.
+            let mut allowed = tables::ALL;
+            for known in self.ops.values().filter(|known| known.end.is_none()) {
+                match known.op {
+                    Op::Protect(of, range, rights) if of == space && range.overlaps(pages) => {
+                        allowed = allowed.and(rights);
+                    }
+                    _ => {}
+                }
+            }
+            for number in 0..pages.count {
+                let mapped = Mapped {
+                    space,
+                    page: pages.first + number,
+                    allowed,
+                    since: None,
+                    is_dead: false,
+                };
+                self.frames.insert(first_frame + number, mapped);
+            }
+        }
+        if let Op::Protect(space, pages, rights) = op {
+            for one in self.within(space, pages) {
+                one.allowed = one.allowed.and(rights);
+            }
+        }
+        let known = Known {
+            op,
+            begun: self.now,
+            end: None,
+        };
+        self.ops.insert((life, token), known);
+    }
+
+    fn end(&mut self, life: Life, token: u64, result: Result<(), Error>) -> Result<(), String> {
+        let now = self.now;
+        let Some(known) = self.ops.get_mut(&(life, token)) else {
+            return Err(format!("{life:?}: the end of {token}, which is nothing"));
+        };
+        if known.end.replace((now, result)).is_some() {
+            return Err(format!("{life:?}: {:?} ended twice", known.op));
+        }
+        let known = *known;
+        self.is_cut_off |= result == Err(Error::Lost);
+        let wrong = |what: String| {
+            Err(format!(
+                "core {}: {:?}: {result:?}: {what}",
+                life.0, known.op
+            ))
+        };
+        match (known.op, result) {
+            (Op::Map(space, pages), Ok(())) => {
+                let first = tables::frame(life, token);
+                for number in 0..pages.count {
+                    let page = pages.first + number;
+                    if let Some(one) = self.frames.get_mut(&(first + number)) {
+                        one.since = Some(now);
+                    }
+                    if let Some(frame) = self.mapped_twice(space, page, first + number, known.begun)
+                    {
+                        return wrong(format!("there is frame {frame:#x}"));
+                    }
+                }
+            }
+            (Op::Unmap(space, pages), Ok(())) => {
+                for one in self.within(space, pages) {
+                    one.is_dead |= one.since.is_some_and(|since| since < known.begun);
+                }
+                self.check_all()?;
+            }
+            (Op::Protect(space, pages, rights), Ok(())) => {
+                let mut allowed = rights;
+                for other in self.since(known.begun) {
+                    match other.op {
+                        Op::Protect(of, range, rights) if of == space && range.overlaps(pages) => {
+                            allowed = allowed.and(rights);
+                        }
+                        _ => {}
+                    }
+                }
+                for one in self.within(space, pages) {
+                    if one.since.is_some_and(|since| since < known.begun) {
+                        one.allowed = allowed;
+                    }
+                }
+                self.check_all()?;
+            }
+            (Op::Touch(space, page), Ok(())) => {
+                if !self.tables[&life].contains_key(&(space, page)) {
+                    return wrong("the page is not there".into());
+                }
+            }
+            (Op::Touch(space, page), Err(Error::NotMapped)) => {
+                if let Some(frame) = self.must_be_there(space, page, known.begun) {
+                    return wrong(format!("frame {frame:#x} is mapped"));
+                }
+            }
+            (Op::Leave(space), Ok(())) => {
+                let mut left = self.tables[&life].keys().filter(|(of, _)| *of == space);
+                if let Some(left) = left.next() {
+                    return wrong(format!("it has {left:?}"));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether something else was mapped here all the time, without an unmap that may explain this.
+    fn mapped_twice(&self, space: SpaceId, page: u64, frame: u64, begun: u64) -> Option<u64> {
+        let found = self.must_be_there(space, page, begun);
+        found.filter(|found| *found != frame)
+    }
+
+    /// What was mapped when something began, and cannot have gone since.
+    fn must_be_there(&self, space: SpaceId, page: u64, begun: u64) -> Option<u64> {
+        let mut frames = self.frames.iter().filter(|(_, one)| {
+            let is_it = (one.space, one.page) == (space, page) && !one.is_dead;
+            is_it
+                && one
+                    .since
+                    .is_some_and(|since| since < begun && self.last_stop < since)
+        });
+        frames.find_map(|(frame, one)| {
+            let since = one.since.unwrap_or(0);
+            let may_go = self.since(since).any(|known| match known.op {
+                Op::Unmap(of, pages) => of == space && pages.overlaps(Pages::one(page)),
+                // A table that only cores outside of the span held is gone with its home.
+                Op::Leave(of) => of == space,
+                _ => false,
+            });
+            (!may_go).then_some(*frame)
+        })
+    }
+
+    fn check_all(&self) -> Result<(), String> {
+        for (life, table) in &self.tables {
+            for ((space, page), (frame, rights)) in table {
+                self.check(*life, *space, *page, *frame, *rights)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a core may have this.
+    fn check(
+        &self,
+        life: Life,
+        space: SpaceId,
+        page: u64,
+        frame: u64,
+        rights: Rights,
+    ) -> Result<(), String> {
+        let core = life.0;
+        let Some(mapped) = self.frames.get(&frame) else {
+            return Err(format!(
+                "core {core} has frame {frame:#x}, which nobody mapped"
+            ));
+        };
+        if (mapped.space, mapped.page) != (space, page) {
+            return Err(format!(
+                "core {core} has {mapped:?} as page {page} of {space:?}"
+            ));
+        }
+        if mapped.is_dead {
+            return Err(format!(
+                "core {core} has page {page} of {space:?} (frame {frame:#x}) after its unmap"
+            ));
+        }
+        if !mapped.allowed.include(rights) {
+            return Err(format!(
+                "core {core} has {rights:?} to page {page} of {space:?} after they were taken: {:?}",
+                mapped.allowed
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Judge for AddressSpaces {
+    type Load = Tables;
+
+    fn load(&mut self, life: Life, tamper: Option<Tamper>) -> Tables {
+        let (core, number) = life;
+        self.tables.insert(life, BTreeMap::new());
+        let seed = self.seed ^ (core as u64 + 1) << 32 ^ u64::from(number) << 56;
+        let mut random = Random::new(seed);
+        let left = 4 + random.below(MOST - 4);
+        let script = self.script.as_ref().map(|steps| {
+            let own = steps.iter().filter(|(of, _)| *of == core);
+            own.map(|(_, step)| *step).collect::<VecDeque<_>>()
+        });
+        let hurries = tamper == Some(Tamper::Hurries);
+        Tables::new(life, random, self.pause_ns, left, script, hurries)
+    }
+
+    fn on_note(&mut self, life: Life, note: Note, context: Context) -> Result<(), String> {
+        self.now += 1;
+        match note {
+            Note::Begun {
+                token,
+                op,
+                measured,
+            } => {
+                if self.script.is_some() {
+                    self.stopwatch.begin(measured, context);
+                }
+                if op == Op::Nothing {
+                    self.is_over = true;
+                } else {
+                    self.begin(life, token, op, tables::frame(life, token));
+                }
+            }
+            Note::Done { token, result } => {
+                self.stopwatch.end(context);
+                if self.script.is_some() && result.is_err() {
+                    return Err(format!("{:?}: {result:?}", self.ops.get(&(life, token))));
+                }
+                self.end(life, token, result)?;
+            }
+            Note::Has(space, page, None) => {
+                if let Some(table) = self.tables.get_mut(&life) {
+                    table.remove(&(space, page));
+                }
+            }
+            Note::Has(space, page, Some((frame, rights))) => {
+                self.check(life, space, page, frame, rights)?;
+                if let Some(table) = self.tables.get_mut(&life) {
+                    table.insert((space, page), (frame, rights));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_stop(&mut self, life: Life) {
+        self.now += 1;
+        self.last_stop = self.now;
+        self.tables.remove(&life);
+    }
+
+    fn is_done(&self) -> bool {
+        self.is_over
+    }
+
+    fn outcome(&self, living: &[Life]) -> Result<Outcome, String> {
+        let living: BTreeSet<Life> = living.iter().copied().collect();
+        let mut is_cut_off = self.is_cut_off;
+        for ((life, _), known) in &self.ops {
+            if known.end.is_none() && living.contains(life) {
+                return Err(format!("core {}: no end of {:?}", life.0, known.op));
+            }
+            is_cut_off |= known.end.is_none();
+        }
+        Ok(outcome_of(is_cut_off))
+    }
+}

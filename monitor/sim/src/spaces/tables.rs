@@ -1,0 +1,333 @@
+//! What one core does beside its agent: programs that use pages, and its page tables and TLB.
+
+use super::{PAGES, SPACES, space};
+use crate::agents::{Hands, Life, Load};
+use crate::random::Random;
+use protocols::agent::Action;
+use protocols::spaces::{self, Error, Mapping, Pages, Rights, SpaceId, Spaces};
+use std::collections::{BTreeMap, VecDeque};
+
+/// All that a page is mapped with.
+pub(super) const ALL: Rights = Rights::READ;
+
+/// The first frame that an operation maps: no other maps the same.
+pub(super) fn frame((core, life): Life, token: u64) -> u64 {
+    ((core as u64) << 24 | u64::from(life) << 16 | token) << 4
+}
+
+/// What a program does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// Maps pages.
+    Map(SpaceId, Pages),
+    /// Unmaps pages.
+    Unmap(SpaceId, Pages),
+    /// Sets the rights of pages.
+    Protect(SpaceId, Pages, Rights),
+    /// Reads a page.
+    Touch(SpaceId, u64),
+    /// Takes a core into the span.
+    Join(SpaceId, usize),
+    /// Takes its own core out of the span.
+    Leave(SpaceId),
+    /// The end of what is measured.
+    Nothing,
+}
+
+/// What a core tells.
+#[derive(Clone, Copy, Debug, Hash)]
+pub enum Note {
+    /// A program begins something.
+    Begun {
+        /// Its number on this core.
+        token: u64,
+        /// What.
+        op: Op,
+        /// What it is measured as.
+        measured: Option<&'static str>,
+    },
+    /// It ended.
+    Done {
+        /// Its number.
+        token: u64,
+        /// How.
+        result: Result<(), Error>,
+    },
+    /// The core's tables have a page with this frame and these rights, or do not have it any more.
+    Has(SpaceId, u64, Option<(u64, Rights)>),
+}
+
+/// A step of a run without faults.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub at_ns: u64,
+    pub op: Op,
+    pub measured: Option<&'static str>,
+}
+
+/// What takes time.
+#[derive(Clone, Copy, Debug)]
+enum Task {
+    Op,
+    Unmap {
+        work: u64,
+        space: SpaceId,
+        pages: Pages,
+        rights: Rights,
+    },
+}
+
+/// One core's programs, tables and TLB.
+#[derive(Debug)]
+pub struct Tables {
+    life: Life,
+    random: Random,
+    pause_ns: u64,
+    left: u64,
+    token: u64,
+    table: BTreeMap<(SpaceId, u64), (u64, Rights)>,
+    tasks: Vec<(u64, Task)>,
+    script: Option<VecDeque<Step>>,
+    has_begun: bool,
+    hurries: bool,
+}
+
+impl Tables {
+    pub(super) fn new(
+        life: Life,
+        random: Random,
+        pause_ns: u64,
+        left: u64,
+        script: Option<VecDeque<Step>>,
+        hurries: bool,
+    ) -> Self {
+        Self {
+            life,
+            random,
+            pause_ns,
+            left,
+            token: 1,
+            table: BTreeMap::new(),
+            tasks: Vec::new(),
+            script,
+            has_begun: false,
+            hurries,
+        }
+    }
+
+    fn pause(&mut self) -> u64 {
+        let most = self.random.pick(&[0, 500, 5_000, self.pause_ns]);
+        self.random.below(most + 1)
+    }
+
+    fn ask(
+        &mut self,
+        hands: &mut Hands<'_, Note>,
+        work: impl FnOnce(&mut Spaces) -> Vec<spaces::Action>,
+    ) {
+        let actions = hands.agent.with_spaces(work);
+        self.take(actions, hands);
+    }
+
+    /// Some space that is known here, if any is.
+    fn some_space(&mut self, hands: &Hands<'_, Note>) -> SpaceId {
+        let mut known = Vec::new();
+        for core in hands.agent.view().cores.iter() {
+            let spaces = (0..4).flat_map(|life| (0..SPACES).map(move |number| (life, number)));
+            let spaces = spaces.map(|(life, number)| space((core, life), number));
+            known.extend(spaces.filter(|space| hands.agent.spaces().home(*space).is_some()));
+        }
+        match known.is_empty() {
+            true => space(self.life, 0),
+            false => self.random.pick(&known),
+        }
+    }
+
+    fn choose(&mut self, hands: &Hands<'_, Note>) -> Op {
+        let space = self.some_space(hands);
+        let first = self.random.below(PAGES);
+        let count = 1 + self.random.below(3.min(PAGES - first));
+        let pages = Pages { first, count };
+        let others = &hands.agent.view().cores;
+        let place = self.random.below(others.len() as u64) as usize;
+        let other = others.nth(place).unwrap_or(0);
+        match self.random.below(20) {
+            0..=4 => Op::Map(space, pages),
+            5..=7 => Op::Unmap(space, pages),
+            8..=9 => {
+                let write = Rights::READ.and(Rights::WRITE);
+                let rights = self.random.pick(&[Rights::READ, Rights::EXECUTE, write]);
+                Op::Protect(space, pages, rights)
+            }
+            10..=14 => Op::Touch(space, first),
+            15..=18 => Op::Join(space, other),
+            _ => Op::Leave(space),
+        }
+    }
+
+    fn begin(&mut self, op: Op, measured: Option<&'static str>, hands: &mut Hands<'_, Note>) {
+        let token = self.token;
+        self.token += 1;
+        hands.note(Note::Begun {
+            token,
+            op,
+            measured,
+        });
+        let frame = frame(self.life, token);
+        self.ask(hands, |spaces| match op {
+            Op::Map(space, pages) => {
+                let mapping = Mapping {
+                    pages,
+                    frame,
+                    rights: ALL,
+                };
+                spaces.map(token, space, mapping)
+            }
+            Op::Unmap(space, pages) => spaces.unmap(token, space, pages),
+            Op::Protect(space, pages, rights) => spaces.protect(token, space, pages, rights),
+            Op::Touch(space, page) => spaces.fault(token, space, page, Rights::READ),
+            Op::Join(space, core) => spaces.join(token, space, core),
+            Op::Leave(space) => spaces.leave(token, space),
+            Op::Nothing => Vec::new(),
+        });
+    }
+
+    fn set(
+        &mut self,
+        space: SpaceId,
+        page: u64,
+        entry: Option<(u64, Rights)>,
+        hands: &mut Hands<'_, Note>,
+    ) {
+        match entry {
+            Some(entry) => self.table.insert((space, page), entry),
+            None => self.table.remove(&(space, page)),
+        };
+        hands.note(Note::Has(space, page, entry));
+    }
+
+    fn restrict(
+        &mut self,
+        space: SpaceId,
+        pages: Pages,
+        rights: Rights,
+        hands: &mut Hands<'_, Note>,
+    ) {
+        let entries = self.table.range((space, 0)..=(space, u64::MAX));
+        let entries = entries.filter(|((_, page), _)| pages.overlaps(Pages::one(*page)));
+        let entries: Vec<_> = entries.map(|(key, entry)| (key.1, *entry)).collect();
+        for (page, (frame, had)) in entries {
+            let left = had.only(rights);
+            let entry = (left != Rights::NONE).then_some((frame, left));
+            self.set(space, page, entry, hands);
+        }
+    }
+}
+
+impl Load for Tables {
+    type Note = Note;
+
+    fn installed(&mut self, hands: &mut Hands<'_, Note>) {
+        if std::mem::replace(&mut self.has_begun, true) {
+            return;
+        }
+        let life = self.life;
+        self.ask(hands, |spaces| {
+            for number in 0..SPACES {
+                // Its number is new: that cannot fail.
+                let _ = spaces.create(space(life, number));
+            }
+            Vec::new()
+        });
+        let at_ns = match &self.script {
+            None => Some(hands.now_ns + self.pause()),
+            Some(script) => script.front().map(|step| step.at_ns),
+        };
+        self.tasks.extend(at_ns.map(|at_ns| (at_ns, Task::Op)));
+    }
+
+    fn on_action(&mut self, action: Action, hands: &mut Hands<'_, Note>) {
+        let Action::Spaces(action) = action else {
+            return;
+        };
+        match action {
+            spaces::Action::Send(..) | spaces::Action::Freed { .. } => {}
+            spaces::Action::Map { space, mapping } => {
+                let Mapping {
+                    pages,
+                    frame,
+                    rights,
+                } = mapping;
+                for number in 0..pages.count {
+                    let entry = Some((frame + number, rights));
+                    self.set(space, pages.first + number, entry, hands);
+                }
+            }
+            spaces::Action::Unmap {
+                work,
+                space,
+                pages,
+                rights,
+            } => {
+                let most = match self.pause_ns {
+                    0 => 0,
+                    _ => self.random.pick(&[0, 300, 3_000, 30_000]),
+                };
+                let at_ns = hands.now_ns + self.random.below(most + 1);
+                let task = Task::Unmap {
+                    work,
+                    space,
+                    pages,
+                    rights,
+                };
+                self.tasks.push((at_ns, task));
+                if self.hurries {
+                    self.ask(hands, |spaces| spaces.unmapped(work));
+                }
+            }
+            spaces::Action::Done { token, result } => hands.note(Note::Done { token, result }),
+        }
+    }
+
+    fn on_tick(&mut self, hands: &mut Hands<'_, Note>) {
+        let now_ns = hands.now_ns;
+        let Some(due) = self.tasks.iter().position(|(at_ns, _)| *at_ns <= now_ns) else {
+            return;
+        };
+        match self.tasks.remove(due).1 {
+            Task::Unmap {
+                work,
+                space,
+                pages,
+                rights,
+            } => {
+                self.restrict(space, pages, rights, hands);
+                if !self.hurries {
+                    self.ask(hands, |spaces| spaces.unmapped(work));
+                }
+            }
+            Task::Op => {
+                if let Some(script) = &mut self.script {
+                    let step = script.pop_front();
+                    let next = script.front().map(|next| (next.at_ns, Task::Op));
+                    self.tasks.extend(next);
+                    if let Some(step) = step {
+                        self.begin(step.op, step.measured, hands);
+                    }
+                    return;
+                }
+                let op = self.choose(hands);
+                self.begin(op, None, hands);
+                self.left -= 1;
+                if self.left > 0 {
+                    let at_ns = hands.now_ns + self.pause();
+                    self.tasks.push((at_ns, Task::Op));
+                }
+            }
+        }
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        self.tasks.iter().map(|(at_ns, _)| *at_ns).min()
+    }
+}
