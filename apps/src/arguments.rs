@@ -26,6 +26,15 @@ pub enum Misuse {
         /// What it takes.
         range: RangeInclusive<u64>,
     },
+    /// A value that is none of these words.
+    BadChoice {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        found: String,
+        /// What it takes.
+        words: Vec<&'static str>,
+    },
     /// Not a list of cores.
     BadList(String),
     /// A core that is not up.
@@ -52,6 +61,15 @@ impl fmt::Display for Misuse {
                 "`{option}` takes a number from {} to {}, not `{found}`",
                 range.start(),
                 range.end()
+            ),
+            Self::BadChoice {
+                option,
+                found,
+                words,
+            } => write!(
+                formatter,
+                "`{option}` takes one of {}, not `{found}`",
+                words.join(", ")
             ),
             Self::BadList(found) => write!(
                 formatter,
@@ -131,6 +149,23 @@ impl Arguments {
             option,
             found: text.to_string(),
             range,
+        })
+    }
+
+    /// Which of some words, by their places, if the option was given.
+    pub fn choice(
+        &self,
+        option: &'static str,
+        words: &[&'static str],
+    ) -> Result<Option<usize>, Misuse> {
+        let Some(text) = self.value(option) else {
+            return Ok(None);
+        };
+        let place = words.iter().position(|word| *word == text);
+        place.map(Some).ok_or_else(|| Misuse::BadChoice {
+            option,
+            found: text.to_string(),
+            words: words.to_vec(),
         })
     }
 

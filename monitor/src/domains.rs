@@ -121,22 +121,13 @@ pub struct Domain {
 pub struct Domains {
     slots: Vec<Option<Domain>>,
     generation: u64,
-    /// The CPU driver rings when one of them ends; asking after each costs a system call.
-    pub may_have_ended: bool,
-    /// Turns without asking.
-    turns: u32,
 }
-
-/// A monitor that is too busy to sleep, and so to be rung, asks after so many turns.
-const TURNS: u32 = 64;
 
 impl Default for Domains {
     fn default() -> Self {
         Self {
             slots: (0..MAX_DISPATCHERS).map(|_| None).collect(),
             generation: 0,
-            may_have_ended: true,
-            turns: 0,
         }
     }
 }
@@ -509,17 +500,12 @@ impl Monitor {
         Ok([id, domain.parent, domain.job, low, high])
     }
 
-    /// Serves all domains; whether there was anything to do.
-    pub fn serve_domains(&mut self) -> bool {
+    /// Serves all domains; whether there was anything to do. `looks`: some may have ended.
+    pub fn serve_domains(&mut self, looks: bool) -> bool {
         let mut busy = false;
-        self.domains.turns += 1;
-        let asks = self.domains.may_have_ended || self.domains.turns >= TURNS;
-        if asks {
-            (self.domains.may_have_ended, self.domains.turns) = (false, 0);
-        }
         for number in self.domains.numbers() {
             busy |= self.serve_domain(number, false);
-            if !asks {
+            if !looks {
                 continue;
             }
             let life = match self.domains.by_number(number) {
@@ -544,7 +530,7 @@ impl Monitor {
     /// Ends a domain of this core.
     pub fn kill(&mut self, id: u64) -> Result<(), Error> {
         self.domains.by_id(id).ok_or(Error::NoSuchDomain)?.killed = true;
-        self.domains.may_have_ended = true;
+        self.was_rung = true;
         Ok(())
     }
 

@@ -55,7 +55,7 @@ use protocols::formation::{self, Formation, Progress};
 use protocols::tree;
 use protocols::view::View;
 use registry::Registry;
-use requests::Requests;
+use requests::{Requester, Requests};
 use rt::authority::{self, KernelLog, Store};
 use rt::{clock, system_call};
 use spans::Spans;
@@ -65,6 +65,9 @@ rt::entry!(main);
 
 /// Most messages taken from one core before others have their turn.
 const PEER_BATCH: usize = 16;
+
+/// A busy monitor asks the CPU driver what is new after so many turns.
+const TURNS: u32 = 64;
 
 /// Polls without anything to do before the monitor blocks.
 const POLLS: u32 = 2;
@@ -102,6 +105,8 @@ pub struct Monitor {
     awake: Awake,
     /// Those of the view that held last.
     cores: CoreSet,
+    /// Settings that were asked for here, and by whom.
+    configuring: Vec<(u32, Requester)>,
     domains: Domains,
     requests: Requests,
     family: Family,
@@ -113,6 +118,9 @@ pub struct Monitor {
     program: Option<u64>,
     shutdown: Option<Shutdown>,
     started_ns: u64,
+    /// Somebody may have rung since the CPU driver was asked what is new, so many turns ago.
+    was_rung: bool,
+    turns: u32,
 }
 
 /// Core 0 is about to power off: who has still to send its last lines.
@@ -145,6 +153,7 @@ fn main() -> i32 {
         console: Console::new(own),
         kernel_log: KernelLog::new(),
         cores: CoreSet::default(),
+        configuring: Vec::new(),
         formation: Formation::new(own, cores),
         agent: Agent::new(own, patience_ns, Arc::new(machine_for_trees())),
         awake: Awake::new(patience_ns / 4 * 3, started_ns),
@@ -158,6 +167,8 @@ fn main() -> i32 {
         program: None,
         shutdown: None,
         started_ns,
+        was_rung: true,
+        turns: 0,
     };
     authority::running(0);
     if own == 0 {
@@ -200,11 +211,12 @@ impl Monitor {
     fn serve(&mut self) -> ! {
         let mut polls = 0;
         loop {
-            let mut busy = self.read_kernel_log();
+            let looks = self.looks_at_kernel();
+            let mut busy = looks && self.read_kernel_log();
             busy |= self.receive_from_monitors();
-            busy |= self.serve_domains();
+            busy |= self.serve_domains(looks);
             busy |= self.tick();
-            busy |= self.serve_transfers();
+            busy |= self.serve_transfers(looks);
             busy |= self.mesh.flush();
             busy |= self.console.write();
             self.power_off_if_done();
@@ -220,21 +232,32 @@ impl Monitor {
         }
     }
 
+    /// Whether to ask the CPU driver what is new: it rings when there is anything, and asking costs
+    /// system calls. Who is too busy to sleep, and so to be rung, asks now and then.
+    fn looks_at_kernel(&mut self) -> bool {
+        self.turns += 1;
+        let looks = core::mem::take(&mut self.was_rung) || self.turns >= TURNS;
+        if looks {
+            self.turns = 0;
+        }
+        looks
+    }
+
     /// Blocks until somebody rings or something is due.
     fn sleep(&mut self) {
         let backed_up = self.console.is_backed_up(&self.mesh);
         if backed_up && self.own == 0 {
             // Nothing is listened to until the serial port has taken some of the text.
-            let was_rung = system_call::wait(Some(clock::now_ns() + console::RETRY_NS));
-            self.domains.may_have_ended |= was_rung;
+            system_call::wait(Some(clock::now_ns() + console::RETRY_NS));
+            self.was_rung = true;
             return;
         }
         self.mesh.announce_sleep();
         self.domains.announce_sleep(!backed_up);
         urpc::full_fence();
         if self.mesh.may_sleep() && self.domains.may_sleep(!backed_up) {
-            let was_rung = system_call::wait(self.deadline_ns());
-            self.domains.may_have_ended |= was_rung;
+            system_call::wait(self.deadline_ns());
+            self.was_rung = true;
         }
         self.mesh.awake();
         self.domains.awake();
@@ -301,7 +324,7 @@ impl Monitor {
     fn on_message(&mut self, from: usize, message: &urpc::Message) {
         let (kind, words) = (message.kind(), &message.payload);
         if Agent::is_ours(kind) {
-            let (now_ns, words) = (self.awake.at(clock::now_ns()), *words);
+            let (now_ns, words) = (self.awake_ns(), *words);
             let actions = self.agent.on_message(from, &Line { kind, words }, now_ns);
             self.carry_out(actions);
         } else if let Some(message) = formation::Message::decode(kind, words) {
@@ -372,7 +395,7 @@ impl Monitor {
                         let (up, all) = (view.cores.len(), authority::machine().cores().len());
                         self.log_phase(&format!("{up} of {all} cores up"));
                     }
-                    let now_ns = self.awake.at(clock::now_ns());
+                    let now_ns = self.awake_ns();
                     let begin = self.agent.with_membership(|one| one.begin(view, now_ns));
                     self.carry_out(begin);
                 }
@@ -435,14 +458,20 @@ impl Monitor {
                 "view {epoch:?}: {up} cores go on without {lost:?}"
             ));
         }
+        self.answer_configured(view.settings);
         self.cores = view.cores;
+    }
+
+    /// The time by which others are waited for.
+    fn awake_ns(&mut self) -> u64 {
+        self.awake.at(clock::now_ns())
     }
 
     fn boot(&mut self, core: usize) {
         // Its first message must find somebody who listens.
         self.mesh.connect(&mut self.store, core);
         // It waits meanwhile, and a doorbell that rings is taken.
-        self.domains.may_have_ended = true;
+        self.was_rung = true;
         if let Err(error) = boot::boot(&mut self.store, core) {
             self.log(&format!("core {core} cannot be started: {error}"));
             let actions = self.formation.boot_failed(core);
@@ -548,7 +577,7 @@ impl Monitor {
     /// Sends on what this core still has to say, and says that this was all.
     fn flush_for_power_off(&mut self, to: usize) {
         self.read_kernel_log();
-        self.serve_domains();
+        self.serve_domains(true);
         self.mesh.send(
             &mut self.store,
             to,

@@ -89,6 +89,11 @@ pub const IRQ: u16 = 20;
 /// Asks where something of the machine is: what, as [`located`] has it, and its number. Back: as
 /// said there, or [`Error::NoSuchDevice`].
 pub const LOCATE: u16 = 21;
+/// Has all monitors spread what goes to many cores by another strategy: [`strategy`], and its arity.
+/// Core 0 is to be asked, by a domain of the job that the command line named
+/// ([`Error::NotAllowed`]). Back, nothing, when a view with it holds on core 0; other cores may still be
+/// about to install it.
+pub const STRATEGY: u16 = 22;
 /// All requests; those of [`names`], [`regions`] and [`spaces`] have ranges of their own.
 pub const REQUESTS: core::ops::Range<u16> = TEXT..0x60;
 /// The answer to a request.
@@ -136,6 +141,20 @@ pub mod located {
     /// The interrupt of ISA with this number, below 16. Back: its line, 1, and 1 again if it lasts as
     /// long as the line is active, else 0.
     pub const ISA_LINE: u64 = 3;
+}
+
+/// How a message to many cores is spread, for [`STRATEGY`].
+pub mod strategy {
+    /// Whoever has something to say sends it to each.
+    pub const UNICAST: u64 = 0;
+    /// A tree: each core sends it to so many others.
+    pub const TREE: u64 = 1;
+    /// Such a tree over nodes of the machine; one core of each sends it to the others of its node.
+    pub const SOCKETS: u64 = 2;
+    /// A tree by what messages between nodes cost.
+    pub const COMPUTED: u64 = 3;
+    /// The highest arity.
+    pub const MAX_ARITY: u64 = 256;
 }
 
 /// What becomes of a domain, as [`LIST`] says it.

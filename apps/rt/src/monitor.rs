@@ -475,6 +475,12 @@ pub fn memory(core: usize) -> Result<(u64, u64), Error> {
     ask(core, interface::MEMORY, [0; 6]).map(|results| (results[0], results[1]))
 }
 
+/// Has all monitors spread messages to many cores by another strategy: see
+/// [`interface::STRATEGY`].
+pub fn set_strategy(strategy: u64, arity: u64) -> Result<(), Error> {
+    ask(0, interface::STRATEGY, [strategy, arity, 0, 0, 0, 0]).map(|_| ())
+}
+
 /// One of a core's counters: see [`interface::COUNTER`].
 pub fn counter(core: usize, index: u64) -> Result<u64, Error> {
     ask(core, interface::COUNTER, [index, 0, 0, 0, 0, 0]).map(|results| results[0])

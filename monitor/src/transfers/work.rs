@@ -13,14 +13,15 @@ use rt::system_call::Error as CallError;
 use rt::{authority, clock};
 
 impl Monitor {
-    /// Does what is due; whether there was anything.
-    pub fn serve_transfers(&mut self) -> bool {
+    /// Does what is due; whether there was anything. `looks`: the CPU driver may have put something into
+    /// the slot that it was offered.
+    pub fn serve_transfers(&mut self, looks: bool) -> bool {
         let mut busy = false;
         while let Some(action) = self.transfers.actions.pop_front() {
             busy = true;
             self.do_as_decided(&action);
         }
-        for object in self.store.take_gone() {
+        for object in self.store.take_gone(looks) {
             busy = true;
             self.settle(region(object));
         }

@@ -1,6 +1,6 @@
 //! Counts what operations on replicated state cost, on all cores together.
 //!
-//! `counts [--repeat COUNT]`
+//! `counts [--repeat COUNT] [--strategy unicast|tree|sockets|computed] [--arity COUNT]`
 //!
 //! For each operation, done by a domain of the first core, which puts names in order, and then by one
 //! of the last: messages between monitors about it, cache lines written in their channels, ring
@@ -15,19 +15,23 @@ extern crate alloc;
 
 mod operations;
 mod tally;
+mod team;
 
 use alloc::format;
 use alloc::vec::Vec;
-use apps::arguments::{Arguments, explain};
+use apps::arguments::{Arguments, Misuse, explain};
 use apps::checks::Outcome;
-use operations::Stage;
+use operations::{Operation, Stage};
+use rt::interface::strategy;
 use rt::monitor;
 use tally::{Tally, measure};
 
 rt::entry!(main);
 
-const USAGE: &str = "usage: counts [--repeat COUNT]";
-const DEFAULT_REPEAT: u64 = 16;
+const USAGE: &str =
+    "usage: counts [--repeat COUNT] [--strategy unicast|tree|sockets|computed] [--arity COUNT]";
+const DEFAULT_REPEAT: u64 = 4;
+const DEFAULT_ARITY: u64 = 2;
 
 /// The word by which a copy knows that it is to measure.
 const MEASURE: &str = "measure";
@@ -38,12 +42,14 @@ fn main() -> i32 {
         let repeat = start.arguments().nth(2).and_then(|word| word.parse().ok());
         return measure_all(repeat.unwrap_or(DEFAULT_REPEAT));
     }
-    let asked = Arguments::of_program(&["--repeat"])
-        .and_then(|arguments| arguments.number("--repeat", 1..=1000));
-    let repeat = match asked {
-        Ok(asked) => asked.unwrap_or(DEFAULT_REPEAT),
+    let (repeat, strategy, arity) = match options() {
+        Ok(options) => options,
         Err(misuse) => return explain(&misuse, USAGE),
     };
+    if let Err(error) = monitor::set_strategy(strategy, arity) {
+        rt::println!("counts: the strategy cannot be set: {error}");
+        return 1;
+    }
     let cores: Vec<usize> = start.cores().collect();
     let mut ends = Vec::from([cores[0], cores[cores.len() - 1]]);
     ends.dedup();
@@ -51,7 +57,7 @@ fn main() -> i32 {
         "counts: {} cores, {repeat} repetitions, on all cores together",
         cores.len()
     );
-    rt::println!("core operation                messages    most    lines crossings switches");
+    rt::println!("core operation                     messages   most    lines crossings switches");
     let mut bad = 0;
     for core in ends {
         let words = ["counts", MEASURE, &format!("{repeat}")];
@@ -69,39 +75,70 @@ fn main() -> i32 {
     0
 }
 
+/// Repetitions, strategy, arity.
+fn options() -> Result<(u64, u64, u64), Misuse> {
+    let arguments = Arguments::of_program(&["--repeat", "--strategy", "--arity"])?;
+    let repeat = arguments.number("--repeat", 1..=100)?;
+    let arity = arguments.number("--arity", 1..=strategy::MAX_ARITY)?;
+    // In the order of their numbers.
+    const { assert!(strategy::UNICAST == 0 && strategy::COMPUTED == 3) };
+    let words = ["unicast", "tree", "sockets", "computed"];
+    let strategy = arguments.choice("--strategy", &words)?.unwrap_or(0) as u64;
+    let repeat = repeat.unwrap_or(DEFAULT_REPEAT);
+    Ok((repeat, strategy, arity.unwrap_or(DEFAULT_ARITY)))
+}
+
 /// Measures from this core.
 fn measure_all(repeat: u64) -> i32 {
     let mut outcome = Outcome::default();
-    let mut stage = Stage::new();
+    let mut stage = match Stage::new() {
+        Ok(stage) => stage,
+        Err(error) => {
+            rt::println!("counts: no members on other cores: {error}");
+            return 1;
+        }
+    };
+    let cores = rt::startup().cores().count() as u64;
     for operation in operations::ALL {
-        let class = operation.class;
-        // Once for what the first time alone takes.
-        let mut go = |stage: &mut Stage, number: u64| {
-            let done = (operation.go)(stage, number);
-            outcome.expect(operation.name, &done, &Ok(()));
-        };
-        go(&mut stage, 0);
-        let nothing = measure(class, repeat, |_| {});
-        let found = measure(class, repeat, |number| go(&mut stage, number + 1));
-        let most = (operation.most)(&stage);
-        outcome.expect(
-            &format!("{}: no more messages than {most} each", operation.name),
-            &(found.messages <= most * repeat),
-            &true,
-        );
-        let each = |of: fn(&Tally) -> u64| {
-            let tenths = of(&found).saturating_sub(of(&nothing)) * 10 / repeat;
-            format!("{}.{}", tenths / 10, tenths % 10)
-        };
-        rt::println!(
-            "{:>4} {:<24} {:>9} {most:>7} {:>8} {:>9} {:>8}",
-            rt::startup().core,
-            operation.name,
-            each(|tally| tally.messages),
-            each(|tally| tally.lines),
-            each(|tally| tally.crossings),
-            each(|tally| tally.switches),
-        );
+        if cores >= operation.least_cores {
+            measure_one(operation, &mut stage, repeat, &mut outcome);
+        }
     }
+    outcome.expect("the end of the members", &stage.end(), &Ok(()));
     i32::from(outcome.bad > 0)
+}
+
+fn measure_one(operation: &Operation, stage: &mut Stage, repeat: u64, outcome: &mut Outcome) {
+    let prepared = (operation.prepare)(stage, repeat);
+    outcome.expect(operation.name, &prepared, &Ok(()));
+    if prepared.is_err() {
+        return;
+    }
+    let nothing = measure(operation.class, repeat, |_| {});
+    let found = measure(operation.class, repeat, |number| {
+        let done = (operation.go)(stage, number);
+        outcome.expect(operation.name, &done, &Ok(()));
+    });
+    let most = (operation.most)(stage);
+    outcome.expect(
+        &format!(
+            "{}: at most {most} messages each, of {}",
+            operation.name, found.messages
+        ),
+        &(found.messages <= most * repeat),
+        &true,
+    );
+    let each = |of: fn(&Tally) -> u64| {
+        let tenths = of(&found).saturating_sub(of(&nothing)) * 10 / repeat;
+        format!("{}.{}", tenths / 10, tenths % 10)
+    };
+    rt::println!(
+        "{:>4} {:<28} {:>9} {most:>6} {:>8} {:>9} {:>8}",
+        rt::startup().core,
+        operation.name,
+        each(|tally| tally.messages),
+        each(|tally| tally.lines),
+        each(|tally| tally.crossings),
+        each(|tally| tally.switches),
+    );
 }
