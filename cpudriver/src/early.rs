@@ -112,6 +112,7 @@ fn lay_out(
         cpu_driver: file("cpudriver")?,
         monitor: file("monitor")?,
         symbols: [file("cpudriver.sym")?, file("monitor.sym")?],
+        anew: None,
     };
     Ok(image::build(&parts, memory).map(|record| record.kernel_page_table))
 }

@@ -159,6 +159,7 @@ pub static CALLS: [Entry; syscall::LAST as usize + 2] = {
         LOOK_UP: capabilities::look_up;
         REMOVE: capabilities::remove;
         OFFER_SLOT: capabilities::offer_slot;
+        STOP_CORE: machine::stop_core;
     }
     // In assembly, with the two above to fall back on.
     table[syscall::CALL as usize] = fast_call;

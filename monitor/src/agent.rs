@@ -109,6 +109,15 @@ impl Agent {
         }
     }
 
+    /// As [`Self::new`], for a core that comes back into a system that runs: it is in no view before
+    /// somebody sponsors it.
+    pub fn anew(own: usize, patience_ns: u64, machine: Arc<Machine>) -> Self {
+        Self {
+            membership: Membership::anew(own, patience_ns),
+            ..Self::new(own, patience_ns, machine)
+        }
+    }
+
     /// The view that holds.
     pub fn view(&self) -> &View {
         self.membership.view()

@@ -1,16 +1,16 @@
 //! Starts a core.
 //!
-//! The core's region belongs to nobody yet. This monitor maps the first part of it, has the
+//! The core's region belongs to nobody: the core did not run yet, or was stopped. This monitor maps the first part of it, has the
 //! loader lay out CPU driver, page tables and monitor there, gives it away for good, and sends
 //! the core through the trampoline into it. From then on the region is that core's alone.
 
 use crate::bundle;
-use loader::image::{self, ImageError, Parts};
+use loader::image::{self, Anew, ImageError, Parts};
 use rt::authority::{self, Store};
 use rt::clock;
 
 /// Between INIT and the first start-up interrupt: what processors' manuals ask for.
-const INIT_NS: u64 = 10_000_000;
+pub const INIT_NS: u64 = 10_000_000;
 /// Between the two start-up interrupts.
 const STARTUP_NS: u64 = 200_000;
 /// An emulated core needs no such time, and many of them would add up.
@@ -53,8 +53,8 @@ impl From<authority::Error> for BootError {
     }
 }
 
-/// Starts a core; its monitor reports when it runs.
-pub fn boot(store: &mut Store, core: usize) -> Result<(), BootError> {
+/// Starts a core; its monitor reports when it runs. `anew`: it comes back.
+pub fn boot(store: &mut Store, core: usize, anew: Option<Anew>) -> Result<(), BootError> {
     let file = |name| bundle::file(name).ok_or(BootError::NoFile(name));
     let machine = authority::machine();
     let parts = Parts {
@@ -64,6 +64,7 @@ pub fn boot(store: &mut Store, core: usize) -> Result<(), BootError> {
         cpu_driver: file("cpudriver")?,
         monitor: file("monitor")?,
         symbols: [file("cpudriver.sym")?, file("monitor.sym")?],
+        anew,
     };
     let bytes = image::needed_bytes(&parts).map_err(BootError::Image)?;
     let record = store

@@ -122,6 +122,13 @@ impl Console {
         true
     }
 
+    /// Drops the lines of a core that it did not end.
+    pub fn forget(&mut self, core: usize) {
+        if let Some(arriving) = self.arriving.get_mut(core) {
+            *arriving = Default::default();
+        }
+    }
+
     /// Gives the serial port what it takes; whether it took anything.
     pub fn write(&mut self) -> bool {
         let mut moved = false;

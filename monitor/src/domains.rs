@@ -32,6 +32,11 @@ const MAX_IMAGE_PAGES: u64 = 8192;
 const MAX_RAM_PIECES: usize = 64;
 /// Pages of private RAM that domains do not get for that.
 const RESERVED_PAGES: u64 = 64;
+/// The program that the command line named: the first domain of core 0. Its job has its number.
+pub const PROGRAM: u64 = 1 << 8 | 1;
+/// A life of a core begins its domains' generations at its number times this, so that none is that
+/// of a domain of a life before.
+const GENERATIONS_OF_LIFE: u64 = 1 << 13;
 /// Replies that wait for room, beyond which a domain is not listened to.
 const BACKLOG: usize = 32;
 
@@ -123,16 +128,15 @@ pub struct Domains {
     generation: u64,
 }
 
-impl Default for Domains {
-    fn default() -> Self {
+impl Domains {
+    /// None yet, in this life of the core: see [`Startup::life`].
+    pub fn new(life: u32) -> Self {
         Self {
             slots: (0..MAX_DISPATCHERS).map(|_| None).collect(),
-            generation: 0,
+            generation: u64::from(life) * GENERATIONS_OF_LIFE,
         }
     }
-}
 
-impl Domains {
     /// The domain with this number.
     pub fn by_number(&mut self, number: usize) -> Option<&mut Domain> {
         self.slots.get_mut(number)?.as_mut()
@@ -260,6 +264,9 @@ pub fn split(mut text: Vec<u8>, arguments: u64) -> Result<Text, Error> {
 impl Monitor {
     /// Starts a program on this core; returns the domain.
     pub fn spawn(&mut self, spawn: &Spawn) -> Result<u64, Error> {
+        if self.restarts.is_stopping() {
+            return Err(Error::NoSuchCore);
+        }
         let number = (1..MAX_DISPATCHERS).find(|number| self.domains.slots[*number].is_none());
         let number = number.ok_or(Error::TooManyDomains)?;
         let mut made = Unfinished::default();
@@ -532,6 +539,40 @@ impl Monitor {
         self.domains.by_id(id).ok_or(Error::NoSuchDomain)?.killed = true;
         self.was_rung = true;
         Ok(())
+    }
+
+    /// Kills a domain of this core, and takes its memory back at once.
+    fn end_now(&mut self, number: usize) {
+        while self.serve_domain(number, true) {}
+        self.bury(number, Life::Exited(KILLED_STATUS));
+    }
+
+    /// Kills all domains of this core.
+    pub fn end_all(&mut self) {
+        for number in self.domains.numbers() {
+            self.end_now(number);
+        }
+    }
+
+    /// Kills the domains that share a frame of another core. Whoever shared it with them is
+    /// gone, and the memory is to be used anew.
+    pub fn end_users_of(&mut self, core: usize) {
+        let region = &authority::machine().cores()[core];
+        let end = region.region + region.private_bytes + region.shared_bytes;
+        for number in self.domains.numbers() {
+            let domain = self.domains.by_number(number);
+            let Some(domain) = domain.filter(|domain| {
+                let frame = domain.frame.map(|frame| frame.physical);
+                frame.is_some_and(|at| (region.region..end).contains(&at))
+            }) else {
+                continue;
+            };
+            let id = domain.id;
+            self.log(&format!(
+                "domain {id:#x} shares memory of core {core}, which starts anew: killed"
+            ));
+            self.end_now(number);
+        }
     }
 
     /// Tells whom it concerns that a domain ended, and takes its memory back.

@@ -322,8 +322,9 @@ impl Monitor {
     /// A child ended, on whichever core.
     pub fn child_exited(&mut self, child: u64, status: i32) {
         self.release_frames(child);
-        let Some(entry) = self.family.children.get_mut(&child) else {
-            return; // its parent is gone
+        let entry = self.family.children.get_mut(&child);
+        let Some(entry) = entry.filter(|entry| entry.status.is_none()) else {
+            return; // its parent is gone, or takes it for lost
         };
         entry.status = Some(status);
         if let Some(waiter) = entry.waiter {
@@ -334,6 +335,8 @@ impl Monitor {
 
     /// A core was lost, and all domains on it with it.
     pub fn children_lost_with(&mut self, core: usize) {
+        let is_there = |watcher: &Watcher| (watcher.by >> 32) as usize == core;
+        self.family.watchers.retain(|watcher| !is_there(watcher));
         let children = self.family.children.iter();
         let lost = children.filter(|(child, _)| (*child >> 32) as usize == core);
         let lost = lost.filter(|(_, entry)| entry.status.is_none());

@@ -167,6 +167,21 @@ impl Formation {
         }
     }
 
+    /// The part of a core that comes back: it is all over, and what comes of it is left aside.
+    pub fn over(own: usize) -> Self {
+        Self {
+            own,
+            parent: None,
+            children: Vec::new(),
+            below: CoreSet::default(),
+            joined: true,
+            view: View::default(),
+            heard: CoreSet::default(),
+            connected: CoreSet::default(),
+            reported: true,
+        }
+    }
+
     /// The view that holds.
     pub fn view(&self) -> &View {
         &self.view

@@ -11,6 +11,7 @@
 //! | `boot`      | starts a core: memory, page tables, interrupts                       |
 //! | `domains`   | domains of this core: spawn, end, what they hold                     |
 //! | `requests`  | what domains ask for, on this core or by way of another              |
+//! | `restarts`  | cores that stop in good order, cores that start anew                 |
 //! | `devices`   | ports, registers and interrupt lines for drivers (core 0)            |
 //! | `family`    | domains' children on whichever core, frames shared with them         |
 //! | `registry`  | names, for domains                                                   |
@@ -35,6 +36,7 @@ mod mesh;
 mod registry;
 mod report;
 mod requests;
+mod restarts;
 mod spans;
 mod transfers;
 
@@ -56,6 +58,7 @@ use protocols::tree;
 use protocols::view::View;
 use registry::Registry;
 use requests::{Requester, Requests};
+use restarts::Restarts;
 use rt::authority::{self, KernelLog, Store};
 use rt::{clock, system_call};
 use spans::Spans;
@@ -103,10 +106,13 @@ pub struct Monitor {
     /// Its time is that of `awake`.
     agent: Agent,
     awake: Awake,
-    /// Those of the view that held last.
+    /// Those of the view that held last; in a core that comes back, before it holds one, those of
+    /// its starter's.
     cores: CoreSet,
     /// Settings that were asked for here, and by whom.
     configuring: Vec<(u32, Requester)>,
+    /// Whether a view held here.
+    is_member: bool,
     domains: Domains,
     requests: Requests,
     family: Family,
@@ -114,6 +120,7 @@ pub struct Monitor {
     registry: Registry,
     transfers: Transfers,
     spans: Spans,
+    restarts: Restarts,
     /// The domain that the command line named (core 0 only).
     program: Option<u64>,
     shutdown: Option<Shutdown>,
@@ -132,7 +139,7 @@ struct Shutdown {
 
 fn main() -> i32 {
     let started_ns = clock::now_ns();
-    let own = rt::startup().core as usize;
+    let (own, life) = (rt::startup().core as usize, rt::startup().life);
     let store = Store::new().and_then(|mut store| {
         let (private, _) = store.pages();
         store.extend_heap((private / HEAP_SHARE).min(MAX_HEAP_PAGES))?;
@@ -146,24 +153,40 @@ fn main() -> i32 {
     };
     let cores = authority::machine().cores().len();
     let patience_ns = PATIENCE_NS + cores as u64 * PATIENCE_PER_CORE_NS;
+    let machine = Arc::new(machine_for_trees());
+    // A core that comes back is in no view, but those in its starter's know of its former life.
+    let (formation, agent, others) = match life {
+        0 => (
+            Formation::new(own, cores),
+            Agent::new(own, patience_ns, machine),
+            CoreSet::default(),
+        ),
+        _ => (
+            Formation::over(own),
+            Agent::anew(own, patience_ns, machine),
+            rt::startup().cores().filter(|core| *core != own).collect(),
+        ),
+    };
     let mut monitor = Monitor {
         own,
         mesh: Mesh::new(own, &store),
         store,
         console: Console::new(own),
         kernel_log: KernelLog::new(),
-        cores: CoreSet::default(),
+        cores: others.clone(),
         configuring: Vec::new(),
-        formation: Formation::new(own, cores),
-        agent: Agent::new(own, patience_ns, Arc::new(machine_for_trees())),
+        is_member: false,
+        formation,
+        agent,
         awake: Awake::new(patience_ns / 4 * 3, started_ns),
-        domains: Domains::default(),
-        requests: Requests::default(),
+        domains: Domains::new(life),
+        requests: Requests::new(life),
         family: Family::default(),
         devices: Devices::default(),
         registry: Registry::default(),
         transfers: Transfers::default(),
         spans: Spans::default(),
+        restarts: Restarts::default(),
         program: None,
         shutdown: None,
         started_ns,
@@ -171,6 +194,16 @@ fn main() -> i32 {
         turns: 0,
     };
     authority::running(0);
+    if life > 0 {
+        // Any of them may ask it to join.
+        for core in others.iter() {
+            monitor.mesh.connect(&mut monitor.store, core);
+        }
+        let sponsor = (rt::startup().parent >> 32) as usize;
+        let up = urpc::Message::new(mesh::UP, [0; 7]);
+        monitor.mesh.send(&mut monitor.store, sponsor, &up);
+        monitor.serve()
+    }
     if own == 0 {
         // What a core has to say before it has joined must find somebody who listens.
         for core in 1..cores {
@@ -204,6 +237,14 @@ fn machine_for_trees() -> tree::Machine {
             receive_ns: RECEIVE_NS * distance / 10,
         }
     })
+}
+
+/// Whether this is heard of a core that is in no view any more: whether others are up, how its
+/// domains ended and what they were answered before, its text.
+fn is_last_word(kind: u16) -> bool {
+    use protocols::kinds::{CONSOLE, MEMBERSHIP};
+    let of_requests = [mesh::EXITED, rt::interface::REPLY | mesh::FORWARDED];
+    MEMBERSHIP.contains(&kind) || CONSOLE.contains(&kind) || of_requests.contains(&kind)
 }
 
 impl Monitor {
@@ -271,6 +312,7 @@ impl Monitor {
             self.console.deadline_ns(),
             self.spans.deadline_ns(),
             self.transfers.deadline_ns(),
+            self.restarts.deadline_ns(),
             shutdown,
         ]
         .into_iter()
@@ -323,7 +365,9 @@ impl Monitor {
 
     fn on_message(&mut self, from: usize, message: &urpc::Message) {
         let (kind, words) = (message.kind(), &message.payload);
-        if Agent::is_ours(kind) {
+        if self.mesh.is_lost(from) && !is_last_word(kind) {
+            // It is asked for nothing any more, and nothing is done for it.
+        } else if Agent::is_ours(kind) {
             let (now_ns, words) = (self.awake_ns(), *words);
             let actions = self.agent.on_message(from, &Line { kind, words }, now_ns);
             self.carry_out(actions);
@@ -337,6 +381,7 @@ impl Monitor {
                 shutdown.waiting.remove(from);
             }
         } else if !self.console.on_message(from, message)
+            && !self.on_restart_message(from, message)
             && !self.on_request_message(from, message)
             && !self.on_span_message(from, message)
         {
@@ -365,7 +410,7 @@ impl Monitor {
         self.send_freed_if_due(now_ns);
         self.form(formed);
         self.carry_out(changed);
-        busy
+        busy | self.restarts_tick(now_ns)
     }
 
     /// Does what forming the first view takes.
@@ -428,6 +473,8 @@ impl Monitor {
                 Action::Out(view) => {
                     // Only who asked for it is left out while it runs.
                     self.log(&format!("out of the view of epoch {:?}", view.epoch));
+                    self.mesh.flush();
+                    self.stop();
                 }
                 Action::Names(action) => self.on_names(&action),
                 Action::Regions(action) => self.on_regions(action),
@@ -442,8 +489,20 @@ impl Monitor {
         authority::running(u64::from(view.epoch.round));
         let mut lost = self.cores.clone();
         lost.subtract(&view.cores);
+        let mut come = view.cores.clone();
+        come.subtract(&self.cores);
+        come.remove(self.own);
+        let is_first = !self.is_member;
+        self.is_member = true;
         for core in lost.iter() {
-            self.mesh.disconnect(core);
+            if is_first {
+                self.mesh.disconnect(&mut self.store, core);
+            }
+            self.mesh.lose(core);
+            // How its domains ended before it left is among its last words.
+            while let Some(message) = self.mesh.receive(core) {
+                self.on_message(core, &message);
+            }
             self.forget_requests_to(core);
             self.children_lost_with(core);
             self.spans_lost_with(core);
@@ -459,7 +518,19 @@ impl Monitor {
             ));
         }
         self.answer_configured(view.settings);
+        // The first view's cores hear from each other in its forming.
+        if !self.cores.is_empty() {
+            for core in come.iter() {
+                self.mesh.connect(&mut self.store, core);
+            }
+            if view.coordinator() == Some(self.own) && !come.is_empty() {
+                let (up, epoch) = (view.cores.len(), view.epoch);
+                let come: Vec<usize> = come.iter().collect();
+                self.log_phase(&format!("view {epoch:?}: {up} cores, {come:?} came back"));
+            }
+        }
         self.cores = view.cores;
+        self.restarts_installed();
     }
 
     /// The time by which others are waited for.
@@ -472,7 +543,7 @@ impl Monitor {
         self.mesh.connect(&mut self.store, core);
         // It waits meanwhile, and a doorbell that rings is taken.
         self.was_rung = true;
-        if let Err(error) = boot::boot(&mut self.store, core) {
+        if let Err(error) = boot::boot(&mut self.store, core, None) {
             self.log(&format!("core {core} cannot be started: {error}"));
             let actions = self.formation.boot_failed(core);
             self.form(actions);

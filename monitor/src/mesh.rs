@@ -9,6 +9,7 @@ use abi::syscall::FIRST_DOORBELL;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU64;
+use protocols::core_set::CoreSet;
 use protocols::kinds;
 use rt::authority::Store;
 use rt::capability::Address;
@@ -24,6 +25,18 @@ pub const FLUSH: u16 = kinds::kind(&kinds::MESH, 0);
 pub const FLUSHED: u16 = kinds::kind(&kinds::MESH, 1);
 /// A domain ended: itself, its exit status, its parent.
 pub const EXITED: u16 = kinds::kind(&kinds::MESH, 2);
+/// The sender was started anew and runs.
+pub const UP: u16 = kinds::kind(&kinds::MESH, 3);
+/// To core 0: the sender wants to start a core (1), or has started one (0) and holds the view of
+/// this round. One starts at a time.
+pub const TURN: u16 = kinds::kind(&kinds::MESH, 4);
+/// It is your turn, once you hold the view of this round.
+pub const YOUR_TURN: u16 = kinds::kind(&kinds::MESH, 5);
+/// This core was stopped and is about to be started anew: use nothing of it any more, once you hold
+/// the view of this round.
+pub const FORGET: u16 = kinds::kind(&kinds::MESH, 6);
+/// Nothing of this core is used here any more.
+pub const FORGOTTEN: u16 = kinds::kind(&kinds::MESH, 7);
 
 /// Messages that wait for room, beyond which nothing is added for domains.
 const BACKLOG: usize = 256;
@@ -46,6 +59,8 @@ pub struct Mesh {
     /// The cores that there is a channel with.
     connected: Vec<usize>,
     ended: Vec<usize>,
+    /// Cores that are in no view any more, and were not connected anew.
+    lost: CoreSet,
     /// Messages sent, by [`counter`].
     sent: [u64; CLASSES],
 }
@@ -56,7 +71,7 @@ const CLASSES: usize = (counter::OF_OTHERS - counter::MESSAGES) as usize;
 /// As what a message of this kind is counted.
 fn class(kind: u16) -> u64 {
     match kind {
-        kind if kinds::MEMBERSHIP.contains(&kind) => counter::OF_MEMBERSHIP,
+        kind if of_membership(kind) => counter::OF_MEMBERSHIP,
         kind if kinds::NAMES.contains(&kind) => counter::OF_NAMES,
         kind if kinds::REGIONS.contains(&kind) => counter::OF_REGIONS,
         kind if kinds::SPACES.contains(&kind) => counter::OF_SPACES,
@@ -64,6 +79,10 @@ fn class(kind: u16) -> u64 {
         kind if kind & FORWARDED != 0 || kind == EXITED => counter::OF_REQUESTS,
         _ => counter::OF_OTHERS,
     }
+}
+
+fn of_membership(kind: u16) -> bool {
+    kinds::MEMBERSHIP.contains(&kind)
 }
 
 impl Mesh {
@@ -75,6 +94,7 @@ impl Mesh {
             peers: (0..MAX_CORES).map(|_| None).collect(),
             connected: Vec::new(),
             ended: Vec::new(),
+            lost: CoreSet::default(),
             sent: [0; CLASSES],
         }
     }
@@ -95,9 +115,12 @@ impl Mesh {
         }
     }
 
-    /// Sends a message, or keeps it until there is room.
+    /// Sends a message, or keeps it until there is room. What is meant for a core that was lost goes
+    /// nowhere, but for messages about who is up: that core may have left and not know it yet, or
+    /// run anew.
     pub fn send(&mut self, store: &mut Store, to: usize, message: &Message) {
-        if self.peers.get(to).is_some_and(Option::is_none) {
+        let may_connect = !self.lost.contains(to) || of_membership(message.kind());
+        if may_connect && self.peers.get(to).is_some_and(Option::is_none) {
             self.connect(store, to);
         }
         self.send_connected(to, message);
@@ -105,6 +128,9 @@ impl Mesh {
 
     /// Sends to a core that this one is connected with already.
     pub fn send_connected(&mut self, to: usize, message: &Message) {
+        if self.lost.contains(to) && !of_membership(message.kind()) {
+            return;
+        }
         if let Some(Some(peer)) = self.peers.get_mut(to)
             && !peer.ended
         {
@@ -116,7 +142,7 @@ impl Mesh {
         }
     }
 
-    /// Makes the channel to a core usable.
+    /// Makes the channel to a core usable, if it is not: that of its present life.
     pub fn connect(&mut self, store: &mut Store, to: usize) {
         if to == self.own || to >= MAX_CORES || self.peers[to].is_some() {
             return;
@@ -131,18 +157,49 @@ impl Mesh {
                     outbox: VecDeque::new(),
                     ended: false,
                 });
-                self.connected.push(to);
+                self.lost.remove(to);
+                if !self.connected.contains(&to) {
+                    self.connected.push(to);
+                }
             }
             Err(_) => self.ended.push(to),
         }
     }
 
-    /// Forgets a core that was lost: nothing is sent to it, and nothing of it is read.
-    pub fn disconnect(&mut self, core: usize) {
+    /// A core is in no view any more: nothing is sent to it but about who is up.
+    pub fn lose(&mut self, core: usize) {
+        self.lost.insert(core);
         if let Some(Some(peer)) = self.peers.get_mut(core) {
-            peer.ended = true;
-            peer.outbox.clear();
+            peer.outbox.retain(|message| of_membership(message.kind()));
         }
+    }
+
+    /// Whether a core is in no view any more, and was not connected anew.
+    pub fn is_lost(&self, core: usize) -> bool {
+        self.lost.contains(core)
+    }
+
+    /// Ends a channel in which nothing was sent; [`Self::connect`] makes it anew.
+    pub fn disconnect(&mut self, store: &mut Store, core: usize) {
+        if let Some(peer) = self.peers.get_mut(core).and_then(Option::take) {
+            store.close_mesh_channel(core, peer.channel);
+        }
+    }
+
+    /// Ends the channel with a core that was stopped; [`Self::connect`] makes it anew.
+    pub fn forget(&mut self, store: &mut Store, core: usize) {
+        self.lose(core);
+        self.disconnect(store, core);
+        if store.clear_mesh_page(core).is_err() {
+            self.ended.push(core);
+        }
+    }
+
+    /// Whether nothing waits for room but what is meant for cores that were lost.
+    pub fn is_flushed(&self) -> bool {
+        let peers = self.peers.iter().enumerate();
+        let mut peers = peers.filter_map(|(core, peer)| Some((core, peer.as_ref()?)));
+        peers.all(|(core, peer)| peer.ended || peer.outbox.is_empty() || self.lost.contains(core))
     }
 
     /// Whether so much waits to be sent to a core that nothing should be added.

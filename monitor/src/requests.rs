@@ -59,6 +59,8 @@ enum What {
     Doorbell { core: usize, slot: Address },
     /// The exit status of a domain.
     Wait,
+    /// A core that stops: that it is gone is the answer.
+    Stop,
 }
 
 /// What this monitor remembers of requests.
@@ -71,6 +73,15 @@ pub struct Requests {
 }
 
 impl Requests {
+    /// None yet, in this life of the core: no answer to one of a life before is taken for that to
+    /// one of this.
+    pub fn new(life: u32) -> Self {
+        Self {
+            next: u64::from(life) << 32,
+            ..Self::default()
+        }
+    }
+
     /// How many children of a domain other cores were asked to start.
     pub fn spawns_of(&self, domain: u64) -> usize {
         let spawns = |pending: &&Pending| {
@@ -221,6 +232,9 @@ impl Monitor {
         let [a, b, c, d, ..] = arguments;
         match kind {
             interface::WAIT => return self.wait_for_any(requester, (id, token, job), a),
+            kind if interface::cores::REQUESTS.contains(&kind) => {
+                return self.serve_cores(requester, kind, a, job);
+            }
             interface::TRY_WAIT => self.try_wait_for(id, a),
             interface::STRATEGY => return self.set_strategy(requester, job, [a, b]),
             interface::SPAWN => {
@@ -293,6 +307,7 @@ impl Monitor {
         let mut what = What::Plain;
         match kind {
             interface::WAIT => what = What::Wait,
+            interface::cores::STOP_CORE => what = What::Stop,
             interface::DOORBELL => {
                 let slot = Address(arguments[1]);
                 what = What::Doorbell { core, slot };
@@ -361,6 +376,11 @@ impl Monitor {
         if message.kind() & FORWARDED == 0 {
             return false;
         }
+        if message.kind() & !FORWARDED != interface::REPLY
+            && self.keep_for_first_view(from, message)
+        {
+            return true;
+        }
         let requester = Requester::Monitor(from, first);
         let [a, b, c, d, _, job] = arguments;
         match message.kind() & !FORWARDED {
@@ -399,6 +419,10 @@ impl Monitor {
             }
             interface::STRATEGY => {
                 let answer = self.set_strategy(requester, job, [a, b]);
+                self.answer(requester, answer);
+            }
+            kind if interface::cores::REQUESTS.contains(&kind) => {
+                let answer = self.serve_cores(requester, kind, a, job);
                 self.answer(requester, answer);
             }
             kind => {
@@ -567,6 +591,11 @@ impl Monitor {
             What::Wait => {
                 if reply == Err(Error::CoreLost) {
                     reply = value(u64::from(LOST_STATUS as u32));
+                }
+            }
+            What::Stop => {
+                if reply == Err(Error::CoreLost) {
+                    reply = value(0);
                 }
             }
             What::Spawn { frame } => self.on_spawn_reply(domain, frame, &reply),

@@ -71,12 +71,21 @@ impl Doorbell {
 pub struct Sleeper<'word, W: Word> {
     word: &'word W,
     asleep: u64,
+    /// What the word said at first.
+    first: u64,
 }
 
 impl<'word, W: Word> Sleeper<'word, W> {
-    /// By this word, which is 0 and nobody else writes.
+    /// By this word, which nobody else writes. Sleeps are numbered on from what it says: a peer that
+    /// has answered one of whoever had the word before takes none of these for that.
     pub fn new(word: &'word W) -> Self {
-        Self { word, asleep: 0 }
+        let asleep = word.load(Relaxed) & !WAIT_MASK;
+        word.store(asleep, Relaxed);
+        Self {
+            word,
+            asleep,
+            first: asleep,
+        }
     }
 
     /// Announces that this end is about to sleep on all of its channels.
@@ -96,7 +105,7 @@ impl<'word, W: Word> Sleeper<'word, W> {
     /// How often it has written the word.
     pub fn lines_written(&self) -> u64 {
         let is_asleep = self.asleep & WAIT_MASK != 0;
-        self.asleep / (WAIT_MASK + 1) * 2 - u64::from(is_asleep)
+        (self.asleep - self.first) / (WAIT_MASK + 1) * 2 - u64::from(is_asleep)
     }
 }
 

@@ -3,7 +3,8 @@
 mod common;
 
 use common::{Frame, message};
-use urpc::{Side, Wait};
+use std::sync::atomic::{AtomicU64, Ordering};
+use urpc::{Side, Sleeper, Wait};
 
 #[test]
 fn every_write_is_counted_once() {
@@ -27,4 +28,23 @@ fn every_write_is_counted_once() {
     b.announce_sleep(Wait::Message);
     b.awake();
     assert_eq!((a.lines_written(), b.lines_written()), (100, 31));
+}
+
+#[test]
+fn sleeps_are_numbered_on() {
+    let word = AtomicU64::new(0);
+    let mut first = Sleeper::new(&word);
+    first.announce(Wait::Message);
+    assert_eq!(first.lines_written(), 1);
+    let asleep = word.load(Ordering::Relaxed);
+    let mut second = Sleeper::new(&word);
+    assert_eq!(
+        (second.lines_written(), word.load(Ordering::Relaxed) & 3),
+        (0, 0)
+    );
+    second.announce(Wait::Message);
+    assert_ne!(word.load(Ordering::Relaxed), asleep);
+    second.awake();
+    second.awake();
+    assert_eq!(second.lines_written(), 2);
 }

@@ -8,6 +8,7 @@
 //!  reply     word 0: token                                word 1: Error   words 2-6: results
 //! ```
 
+pub mod cores;
 pub mod names;
 pub mod regions;
 pub mod spaces;
@@ -94,7 +95,7 @@ pub const LOCATE: u16 = 21;
 /// ([`Error::NotAllowed`]). Back, nothing, when a view with it holds on core 0; other cores may still be
 /// about to install it.
 pub const STRATEGY: u16 = 22;
-/// All requests; those of [`names`], [`regions`] and [`spaces`] have ranges of their own.
+/// All requests; those of [`names`], [`regions`], [`spaces`] and [`cores`] have ranges of their own.
 pub const REQUESTS: core::ops::Range<u16> = TEXT..0x60;
 /// The answer to a request.
 pub const REPLY: u16 = 0x60;
@@ -171,7 +172,7 @@ pub mod state {
 
 /// Exit status of a domain that met an exception: this plus the exception's vector.
 pub const FAULT_STATUS: i32 = 128;
-/// Exit status of a domain that was killed.
+/// Exit status of a domain that was killed, or whose core was stopped in good order.
 pub const KILLED_STATUS: i32 = 137;
 /// Exit status of a domain whose core was lost.
 pub const LOST_STATUS: i32 = 145;
@@ -268,6 +269,14 @@ pub enum Error {
     TooManyMappings = 44,
     /// The span has ended.
     SpanEnded = 45,
+    /// The core is up already.
+    CoreRuns = 48,
+    /// Core 0 has console and devices: it is neither stopped nor started.
+    CoreNeeded = 49,
+    /// The core was started, and was not heard of in time.
+    CoreSilent = 50,
+    /// The core's memory cannot be laid out; the log says why.
+    NoImage = 51,
 }
 
 impl Error {
@@ -317,6 +326,10 @@ impl Error {
             43 => Self::TooManySpans,
             44 => Self::TooManyMappings,
             45 => Self::SpanEnded,
+            48 => Self::CoreRuns,
+            49 => Self::CoreNeeded,
+            50 => Self::CoreSilent,
+            51 => Self::NoImage,
             _ => Self::NoSuchRequest,
         })
     }
@@ -368,6 +381,10 @@ impl core::fmt::Display for Error {
             Self::TooManySpans => "the core takes part in as many spans as it can",
             Self::TooManyMappings => "too much is mapped apart: unmap some of it first",
             Self::SpanEnded => "the span has ended",
+            Self::CoreRuns => "the core is up already",
+            Self::CoreNeeded => "core 0 has console and devices, and cannot be stopped",
+            Self::CoreSilent => "the core was started and was not heard of in time",
+            Self::NoImage => "the core's memory cannot be laid out: the log says why",
         })
     }
 }

@@ -486,6 +486,24 @@ pub fn counter(core: usize, index: u64) -> Result<u64, Error> {
     ask(core, interface::COUNTER, [index, 0, 0, 0, 0, 0]).map(|results| results[0])
 }
 
+/// Starts a core that does not run: one that was lost, or was stopped. This core's monitor does it;
+/// [`start_core_from`] has another one do it. For the program of the command line and its job.
+pub fn start_core(core: usize) -> Result<(), Error> {
+    start_core_from(here(), core)
+}
+
+/// Has the monitor of core `sponsor` start a core.
+pub fn start_core_from(sponsor: usize, core: usize) -> Result<(), Error> {
+    let words = [core as u64, 0, 0, 0, 0, 0];
+    ask(sponsor, interface::cores::START_CORE, words).map(|_| ())
+}
+
+/// Stops a core in good order: its domains are killed, and it is in no view any more. So it is, too,
+/// if it is lost meanwhile. For the program of the command line and its job.
+pub fn stop_core(core: usize) -> Result<(), Error> {
+    ask(core, interface::cores::STOP_CORE, [0; 6]).map(|_| ())
+}
+
 /// What a core's monitor thinks of the machine: epoch, and the set of cores that are up.
 pub fn view(core: usize) -> Result<(u64, [u64; 4]), Error> {
     let [epoch, set @ ..] = ask(core, interface::VIEW, [0; 6])?;

@@ -1,5 +1,5 @@
-//! Loses cores, and looks whether the others agree to go on without them: `lost-cores [--lose N]`
-//! (with `--test-hooks`).
+//! Loses cores, and looks whether the others agree to go on without them: `lost-cores [--lose N]
+//! [--restart 1]` (with `--test-hooks`).
 //!
 //! A core is lost by a wild write of its CPU driver, which ends there with a report. Before that,
 //! it has children of this program, and a request that it will not answer. Then, of all survivors:
@@ -7,7 +7,8 @@
 //! - each answers, and holds the same view, of a later epoch, of just the survivors;
 //! - the request that was under way is answered: the core was lost;
 //! - the children on lost cores have ended, with a status of their own, and those elsewhere have not;
-//! - lost cores start nothing any more, all others do.
+//! - lost cores start nothing any more, all others do;
+//! - with `--restart 1`, lost cores are started anew, and start programs then.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -24,7 +25,7 @@ use rt::{clock, monitor};
 
 rt::entry!(main);
 
-const USAGE: &str = "lost-cores [--lose N]";
+const USAGE: &str = "lost-cores [--lose N] [--restart 1]";
 /// How long survivors may take to agree, and how long to wait before looking again.
 const PATIENCE_NS: u64 = 300_000_000_000;
 const PAUSE_NS: u64 = 20_000_000;
@@ -32,17 +33,19 @@ const PAUSE_NS: u64 = 20_000_000;
 fn main() -> i32 {
     let up: Vec<usize> = rt::startup().cores().collect();
     let others = up.len() as u64 - 1;
-    let asked = Arguments::of_program(&["--lose"])
-        .and_then(|arguments| arguments.number("--lose", 1..=others.max(1)));
-    let count = match asked {
-        Ok(count) => count.unwrap_or(1) as usize,
+    let asked = Arguments::of_program(&["--lose", "--restart"]).and_then(|arguments| {
+        let count = arguments.number("--lose", 1..=others.max(1))?;
+        Ok((count, arguments.number("--restart", 0..=1)? == Some(1)))
+    });
+    let (count, restart) = match asked {
+        Ok((count, restart)) => (count.unwrap_or(1) as usize, restart),
         Err(misuse) => return explain(&misuse, USAGE),
     };
     if others == 0 {
         rt::println!("lost-cores: there must be a core to lose: --cores 2 or more");
         return 2;
     }
-    match run(&up, count) {
+    match run(&up, count, restart) {
         Ok(()) => {
             rt::println!("lost-cores: passed");
             0
@@ -62,7 +65,7 @@ fn set_of(cores: &[usize]) -> [u64; 4] {
     words
 }
 
-fn run(up: &[usize], count: usize) -> Result<(), String> {
+fn run(up: &[usize], count: usize, restart: bool) -> Result<(), String> {
     let told = |what: &str, core: usize| {
         let what = what.to_string();
         move |error: Error| format!("{what} on core {core}: {error}")
@@ -151,5 +154,20 @@ fn run(up: &[usize], count: usize) -> Result<(), String> {
         }
     }
     rt::println!("{} cores go on without {victims:?}", survivors.len());
+    if restart {
+        for victim in victims.iter().copied() {
+            monitor::start_core(victim).map_err(told("a start", victim))?;
+        }
+        let expected = set_of(up);
+        for core in up.iter().copied() {
+            let child = monitor::spawn(core, &["exit", "7"], None).map_err(told("spawn", core))?;
+            let status = monitor::wait(child).map_err(told("wait", core))?;
+            let (_, view) = monitor::view(core).map_err(told("the view", core))?;
+            if (status, view) != (7, expected) {
+                return Err(format!("core {core}: status {status}, view {view:x?}"));
+            }
+        }
+        rt::println!("{victims:?} came back");
+    }
     Ok(())
 }

@@ -43,8 +43,10 @@ pub struct Startup {
     pub monitor_channel: u64,
     /// The vector of this core that wakes this domain.
     pub vector: u32,
-    /// Keeps what follows aligned.
-    pub reserved: u32,
+    /// In a monitor that was started anew: the round of the view without it, of whoever started it,
+    /// higher than that of any life before; then `parent` is that core's monitor, and `cores` are
+    /// this one and those of the view. Else 0.
+    pub life: u32,
     /// In a monitor, physical: the first byte of private RAM that nothing uses; else 0.
     pub free: u64,
     /// The frame that the domain's parent shares with it; 0 where there is none.

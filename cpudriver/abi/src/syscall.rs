@@ -178,8 +178,11 @@ pub const REMOVE: u64 = 74;
 /// what other cores know, that is moved there, and the monitor is rung: it takes it out, and offers the
 /// slot anew. [`REVOKE`] and [`REMOVE`] stop with [`Error::AskMonitor`] where there is none.
 pub const OFFER_SLOT: u64 = 75;
+/// Stops this core in good order: it does nothing any more until it is started anew. Does not
+/// return.
+pub const STOP_CORE: u64 = 76;
 /// The highest number of a call.
-pub const LAST: u64 = OFFER_SLOT;
+pub const LAST: u64 = STOP_CORE;
 
 /// Most pages in one call of [`MAP`]: what one page table holds.
 pub const MAP_PAGES: u64 = 512;

@@ -54,6 +54,19 @@ pub struct Parts<'a> {
     pub monitor: &'a [u8],
     /// Symbol tables, which the CPU driver gets in a row.
     pub symbols: [&'a [u8]; 2],
+    /// The core comes back into a system that runs.
+    pub anew: Option<Anew>,
+}
+
+/// What the monitor of a core that comes back is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anew {
+    /// The round of the view that whoever starts it holds, not 0: see [`Startup::life`].
+    pub life: u32,
+    /// The core that starts it.
+    pub sponsor: usize,
+    /// The cores of that view: bit `c % 64` of word `c / 64`.
+    pub cores: [u64; 4],
 }
 
 /// Bytes that tell of each page of private RAM which life as a page table it is in.
@@ -393,6 +406,14 @@ pub fn build(parts: &Parts<'_>, memory: &mut [u8]) -> Result<CoreRecord, ImageEr
 
     let mut startup = monitor_startup(machine, parts.core);
     startup.free = core.region + window.used;
+    if let Some(anew) = parts.anew {
+        startup.life = anew.life;
+        startup.parent = (anew.sponsor as u64) << 32;
+        for (own, others) in startup.cores.iter_mut().zip(anew.cores) {
+            *own |= others;
+        }
+        startup.core_count = startup.cores.iter().map(|word| word.count_ones()).sum();
+    }
     window.write(start, startup.as_bytes());
 
     let mut record = CoreRecord::new_zeroed();
@@ -496,6 +517,10 @@ mod tests {
     }
 
     fn built(dirt: u8) -> (Vec<u8>, CoreRecord, Box<Machine>) {
+        built_as(dirt, None)
+    }
+
+    fn built_as(dirt: u8, anew: Option<Anew>) -> (Vec<u8>, CoreRecord, Box<Machine>) {
         let machine = machine();
         let (cpu_driver, monitor) = programs();
         let parts = Parts {
@@ -505,6 +530,7 @@ mod tests {
             cpu_driver: &cpu_driver,
             monitor: &monitor,
             symbols: [b"ffffffff80000004 start\n", b"0000000000400000 main\n"],
+            anew,
         };
         let mut memory = std::vec![dirt; needed_bytes(&parts).expect("room") as usize];
         let record = build(&parts, &mut memory).expect("built");
@@ -575,6 +601,7 @@ mod tests {
                 cpu_driver: &cpu_driver,
                 monitor: &bundle[4096 - headers + misfit..4096 - headers + misfit + monitor.len()],
                 symbols: [b"", b""],
+                anew: None,
             };
             let mut memory = std::vec![0; needed_bytes(&parts).expect("room") as usize];
             let record = build(&parts, &mut memory).expect("built");
@@ -659,6 +686,29 @@ mod tests {
     }
 
     #[test]
+    fn a_monitor_that_comes_back_is_told_by_whom_and_to_whom() {
+        for (anew, expected) in [
+            (None, (0, 0, [2, 0, 0, 0], 1)),
+            (
+                Some(Anew {
+                    life: 7,
+                    sponsor: 200,
+                    cores: [9, 0, 0, 1 << 8],
+                }),
+                (7, 200 << 32, [11, 0, 0, 1 << 8], 4),
+            ),
+        ] {
+            let (mut memory, record, _) = built_as(0xee, anew);
+            let (physical, _, _) = read(&mut memory, record.monitor_page_table, USER_STARTUP);
+            let at = (physical - REGION) as usize;
+            let bytes = &memory[at..at + size_of::<Startup>()];
+            let start: Startup = zerocopy::FromBytes::read_from_bytes(bytes).expect("a page");
+            let found = (start.life, start.parent, start.cores, start.core_count);
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
     fn errors_name_the_part() {
         let machine = machine();
         let (cpu_driver, monitor) = programs();
@@ -669,6 +719,7 @@ mod tests {
             cpu_driver: &cpu_driver,
             monitor: &monitor,
             symbols: [b"", b""],
+            anew: None,
         };
         let mut memory = std::vec![0; 4 << 20];
         let broken = Parts {

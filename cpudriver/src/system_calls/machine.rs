@@ -156,6 +156,14 @@ pub fn power_off(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     cpu::halt()
 }
 
+pub fn stop_core(kernel: &mut Kernel, arguments: Arguments) -> Answer {
+    check_own_core(kernel, arguments[0])?;
+    kernel.processor.apic.silence();
+    // Last: who sees it takes this core for quiet.
+    set_state(state::STOPPED);
+    cpu::halt()
+}
+
 pub fn kernel_mapping(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     check_own_core(kernel, arguments[0])?;
     let from = arguments[1];

@@ -141,12 +141,15 @@ fn attend(
                 console.running(now);
             }
             for (number, core) in guest.cores() {
-                if core.panicked() && reported.insert(*number) {
+                // A core that was started anew may panic again.
+                let life = (*number, core.record.started_tsc);
+                if core.panicked() && reported.insert(life) {
                     console.tool(&report::panicked(memory, core));
                 }
             }
-            let hopeless = guest.core(0).is_some_and(Core::panicked)
-                || (reported.len() >= cores && !reported.is_empty());
+            let lost = guest.cores().values().filter(|core| core.panicked());
+            let lost = lost.count();
+            let hopeless = guest.core(0).is_some_and(Core::panicked) || (lost >= cores && lost > 0);
             if hopeless && ended.is_none() {
                 return Ok(Ending::Panicked);
             }
@@ -319,6 +322,22 @@ record() {{ dd if="{0}/$1" of="$ram" bs=1M seek="$2" conv=notrunc status=none; }
         assert!(said.contains("core 1 lost"), "{said}");
         assert_eq!(said.matches("page fault at 0x1000").count(), 1, "{said}");
         assert!(said.contains("core 2 left no record"), "{said}");
+    }
+
+    #[test]
+    fn a_core_that_came_back_or_was_stopped_is_not_lost() {
+        let fake = FakeQemu::new(
+            "back",
+            "record r0 8; record r1 16; record r2 24; sleep 1; record back 16; record done 8; exit 85",
+        );
+        fake.record("r0", 0, state::RUNNING, None, "");
+        fake.record("r1", 1, state::PANICKED, None, "page fault\n");
+        fake.record("r2", 2, state::STOPPED, None, "");
+        fake.record("back", 1, state::RUNNING, None, "");
+        fake.record("done", 0, state::STOPPED, Some(3), "");
+        let (result, console) = fake.boot(3, 20);
+        assert_eq!(result.unwrap(), 3);
+        assert!(console.tool.join("\n").contains("core 1 lost"));
     }
 
     #[test]

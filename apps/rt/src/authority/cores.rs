@@ -1,5 +1,6 @@
 //! This core's CPU driver and other cores: starting them, powering off, looking inside.
 
+use super::store::MESH_BYTES;
 use super::{Error, Store, ask, machine};
 use crate::capability::{self, Kind, Rights};
 use crate::{startup, system_call};
@@ -15,8 +16,9 @@ use core::sync::atomic::{AtomicU64, Ordering};
 static GIVEN: [AtomicU64; MAX_CORES / 64] = [const { AtomicU64::new(0) }; MAX_CORES / 64];
 
 impl Store {
-    /// Lets `work` fill the first `bytes` of the region of a core that does not run yet, whole
-    /// large pages. Then the region is given away for good: `None` for who comes again.
+    /// Lets `work` fill the first `bytes` of the region of a core that does not run, whole large
+    /// pages. Then the region is given away: `None` for who comes again before
+    /// [`Self::take_region_back`].
     pub fn fill_region<R>(
         &mut self,
         core: usize,
@@ -33,6 +35,28 @@ impl Store {
         }
         // SAFETY: only the core that brings another up touches its region before that runs.
         Some(unsafe { self.look_at_region(region.region, bytes, work) })
+    }
+
+    /// The region of a core that was stopped is nobody's: whatever domains of this core had of
+    /// it, they have no more, but for the channels between monitors. All cores must have done this
+    /// before one fills the region again.
+    pub fn take_region_back(&mut self, core: usize) -> Result<(), Error> {
+        let region = machine().cores().get(core);
+        let region = region.filter(|_| core != startup().core as usize);
+        let region = region.ok_or(system_call::Error::BadArgument)?;
+        GIVEN[core / 64].fetch_and(!(1 << (core % 64)), Ordering::Relaxed);
+        let shared = region.region + region.private_bytes + MESH_BYTES;
+        self.sweep(region.region, region.private_bytes)?;
+        self.sweep(shared, region.shared_bytes - MESH_BYTES)
+    }
+
+    /// Takes what lies in a range of another core's memory from all domains of this one.
+    fn sweep(&mut self, base: u64, bytes: u64) -> Result<(), Error> {
+        let slot = self.slot()?;
+        let inserted = capability::insert(CORES, slot, Kind::Ram, Rights::REVOKE, base, bytes);
+        let swept = inserted.and_then(|()| capability::revoke(slot));
+        self.discard(slot);
+        Ok(swept?)
     }
 
     /// Says where a starting core finds its page tables.
@@ -80,6 +104,12 @@ pub fn start_core(core: usize) -> Result<(), Error> {
 pub fn running(epoch: u64) {
     // The call cannot fail.
     let _ = ask(syscall::RUNNING, [CORES.0, epoch, 0, 0, 0, 0]);
+}
+
+/// Stops this core in good order. Another one may start it anew.
+pub fn stop() -> ! {
+    let _ = ask(syscall::STOP_CORE, [CORES.0, 0, 0, 0, 0, 0]);
+    unreachable!("the CPU driver stops");
 }
 
 /// Powers the system off.

@@ -16,8 +16,19 @@ use abi::syscall::rights;
 use core::sync::atomic::{AtomicU64, Ordering};
 use urpc::{Channel, Side, Sleeper};
 
-/// Cores whose channel was attached.
-static ATTACHED: [AtomicU64; MAX_CORES / 64] = [const { AtomicU64::new(0) }; MAX_CORES / 64];
+/// A bit for each core.
+type Bits = [AtomicU64; MAX_CORES / 64];
+
+/// Cores whose channel is attached.
+static ATTACHED: Bits = [const { AtomicU64::new(0) }; MAX_CORES / 64];
+/// Lower cores whose channel page is mapped.
+static MAPPED: Bits = [const { AtomicU64::new(0) }; MAX_CORES / 64];
+
+/// Sets a core's bit; whether it was set.
+fn set(bits: &Bits, core: usize) -> bool {
+    let bit = 1 << (core % 64);
+    bits[core / 64].fetch_or(bit, Ordering::Relaxed) & bit != 0
+}
 
 /// Where the channel pages for the core of this number and its successors are, in the region
 /// of a core.
@@ -50,14 +61,14 @@ fn domain_channel_address(number: usize) -> u64 {
 
 impl Store {
     /// Maps the sleep words and this core's channel pages, and zeroes what is its own of them before
-    /// anybody uses it.
+    /// anybody uses it: in a monitor that comes back, but for the pages of the cores that zeroed them
+    /// for it, and may listen there.
     pub(super) fn open_mesh(&mut self) -> Result<(), Error> {
         self.map_mesh(SLEEP_WORDS, mesh_page(0, MAX_CORES), SLEEP_PAGES)?;
         if startup().core == 0 {
             // Before any other core runs.
             (0..MAX_CORES).for_each(|core| sleep_word(core).store(0, Ordering::Relaxed));
         }
-        sleep_word(startup().core as usize).store(0, Ordering::Relaxed);
         let first = startup().core as usize + 1;
         let pages = machine().cores().len().saturating_sub(first) as u64;
         if pages == 0 {
@@ -66,8 +77,13 @@ impl Store {
         let address = mesh_address(first);
         let physical = mesh_page(first - 1, first);
         self.map_mesh(address, physical, pages)?;
-        // SAFETY: mapped just now, and no channel is attached to it yet.
-        unsafe { (address as *mut u8).write_bytes(0, (pages * PAGE) as usize) };
+        for core in first..machine().cores().len() {
+            let is_zeroed = startup().life != 0 && startup().cores().any(|other| other == core);
+            if !is_zeroed {
+                // SAFETY: mapped just now, and no channel is attached to it yet.
+                unsafe { (mesh_address(core) as *mut u8).write_bytes(0, PAGE as usize) };
+            }
+        }
         Ok(())
     }
 
@@ -88,31 +104,57 @@ impl Store {
         unsafe { self.map(&mapping) }
     }
 
-    /// The channel to another core's monitor; that of the lower core is side A. To be had once.
-    pub fn mesh_channel(&mut self, peer: usize) -> Result<Channel, Error> {
+    /// Sees to it that the page of the channel with a core is mapped: where, and our side.
+    fn mesh_end(&mut self, peer: usize) -> Result<(u64, Side), Error> {
         let own = startup().core as usize;
         if peer == own || peer >= machine().cores().len() {
             return Err(system_call::Error::BadArgument.into());
         }
-        let bit = 1 << (peer % 64);
-        if ATTACHED[peer / 64].fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+        let address = mesh_address(peer);
+        if own < peer {
+            return Ok((address, Side::A)); // mapped by `open_mesh`
+        }
+        if MAPPED[peer / 64].load(Ordering::Relaxed) >> (peer % 64) & 1 == 0 {
+            self.map_mesh(address, mesh_page(peer, own), 1)?;
+            set(&MAPPED, peer);
+        }
+        Ok((address, Side::B))
+    }
+
+    /// The channel to another core's monitor; that of the lower core is side A. To be had once,
+    /// and again after [`Self::close_mesh_channel`].
+    pub fn mesh_channel(&mut self, peer: usize) -> Result<Channel, Error> {
+        let (address, side) = self.mesh_end(peer)?;
+        if set(&ATTACHED, peer) {
             return Err(system_call::Error::AlreadyMapped.into());
         }
-        let address = mesh_address(peer);
-        let side = if own < peer {
-            Side::A // mapped by `open_mesh`
-        } else {
-            self.map_mesh(address, mesh_page(peer, own), 1)?;
-            Side::B
-        };
         // SAFETY: mapped, for good, at an address that is this channel's alone.
         let channel = unsafe { Channel::attach(address as *mut u8, PAGE_CHANNEL_SLOTS, side) };
-        Ok(channel.with_sleep_words(sleep_word(own), sleep_word(peer)))
+        Ok(channel.with_sleep_words(sleep_word(startup().core as usize), sleep_word(peer)))
     }
 
     /// By what this monitor announces sleep on its channels to other monitors. To be had once.
     pub fn sleeper(&self) -> Sleeper<'static, AtomicU64> {
         Sleeper::new(sleep_word(startup().core as usize))
+    }
+
+    /// Gives up the channel with another core's monitor.
+    #[allow(clippy::needless_pass_by_value)] // nobody may use it any more
+    pub fn close_mesh_channel(&mut self, peer: usize, channel: Channel) {
+        let _ = channel;
+        ATTACHED[peer / 64].fetch_and(!(1 << (peer % 64)), Ordering::Relaxed);
+    }
+
+    /// Zeroes the page of the channel with a core that was stopped, so that both ends of the next one
+    /// begin alike. Refused while this end is in use.
+    pub fn clear_mesh_page(&mut self, peer: usize) -> Result<(), Error> {
+        let (address, _) = self.mesh_end(peer)?;
+        if ATTACHED[peer / 64].load(Ordering::Relaxed) >> (peer % 64) & 1 != 0 {
+            return Err(system_call::Error::AlreadyMapped.into());
+        }
+        // SAFETY: mapped, and nothing here refers to it.
+        unsafe { (address as *mut u8).write_bytes(0, PAGE as usize) };
+        Ok(())
     }
 
     /// The monitor's end of the channel on a zeroed page that it shares with a domain.

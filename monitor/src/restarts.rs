@@ -1,0 +1,454 @@
+//! Cores that stop in good order, and cores that start anew.
+//!
+//! ```text
+//!  starter                core 0            all others of the view        the core
+//!    │ TURN ────────────────►│                                             (in no view)
+//!    │◄────────── YOUR_TURN ─│  one at a time
+//!    │ INIT ─────────────────────────────────────────────────────────────►│ quiet
+//!    │ FORGET ────────────────────────────────►│ frames, channel: gone
+//!    │◄────────────────────────────  FORGOTTEN │
+//!    │ memory, SIPI ─────────────────────────────────────────────────────►│ connects with all
+//!    │◄───────────────────────────────────────────────────────────── UP ──│
+//!    │ … membership: sponsor, Gather, View with it …
+//!    │ TURN: done ──────────►│
+//! ```
+//!
+//! **Nothing of the former life is used.** Who is told to forget a core, and holds a view at least
+//! as new as the starter's, kills the domains that share a frame of it, takes from all others what
+//! they have of its memory, and zeroes the page of its channel with it. Only when all members of
+//! the view have done so is the memory filled. Who is no member yet was started before and joins
+//! before the next turn: a turn ends when the starter holds the view with the core that it started,
+//! and whoever has the next one waits for that view, so it asks that core too.
+//!
+//! **Both ends of a channel begin anew.** Both have zeroed the page, or were told of each other
+//! first afterwards: a survivor connects when membership sends to the core, of which it learns
+//! from the starter once that has heard from it, or in the view with it. The core itself connects
+//! with all of the starter's view before it says that it is up. Should one of these be lost before
+//! its first view, it has sent nothing there, and connects anew if that one comes back.
+//!
+//! Until it is told to forget a core, a monitor listens to it, for it may have left and not know.
+
+use crate::boot::{self, BootError};
+use crate::mesh;
+use crate::requests::{Requester, value};
+use crate::{Monitor, domains};
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::vec::Vec;
+use loader::image::Anew;
+use protocols::core_set::CoreSet;
+use protocols::formation::START_LIMIT_NS;
+use rt::authority;
+use rt::clock;
+use rt::interface::{Error, cores};
+use urpc::Message;
+
+/// Most domains that wait for the start of one core.
+const MAX_REQUESTERS: usize = 64;
+
+/// A core that this monitor was asked to start.
+struct Start {
+    core: usize,
+    requesters: Vec<Requester>,
+}
+
+/// How far the first of the starts is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Stage {
+    /// There is none, or it waits for its turn.
+    Turn,
+    /// It is its turn once a view of this round holds.
+    View(u32),
+    /// The core was stopped; what it had begun is over at this time.
+    Quiet(u64),
+    /// Of those that were told to forget it, second, and this core, these have not answered; and
+    /// the round of the view that they have to hold.
+    Forget(CoreSet, CoreSet, u32),
+    /// It was started, and is to report by then.
+    Up(u64),
+    /// It runs, and is to join.
+    Join,
+}
+
+/// How far this core is with stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stop {
+    /// Its domains are to end.
+    Ending,
+    /// What it has to say is on its way.
+    Flushing,
+    /// It has asked to be left out.
+    Leaving,
+}
+
+/// What a monitor has to do with cores that stop and start.
+pub struct Restarts {
+    /// Those that this monitor was asked for; the first is under way.
+    starts: VecDeque<Start>,
+    stage: Stage,
+    /// On core 0: whose turn it is, and who comes next.
+    turns: VecDeque<usize>,
+    /// On core 0: the round of the view in which the last one who had a turn ended it.
+    round: u32,
+    /// What is to be forgotten in views that do not hold here yet: who asks, what, the round.
+    held: Vec<(usize, usize, u32)>,
+    /// Requests that came before this core's first view.
+    early: Vec<(usize, Message)>,
+    stop: Option<Stop>,
+}
+
+impl Default for Restarts {
+    fn default() -> Self {
+        Self {
+            starts: VecDeque::new(),
+            stage: Stage::Turn,
+            turns: VecDeque::new(),
+            round: 0,
+            held: Vec::new(),
+            early: Vec::new(),
+            stop: None,
+        }
+    }
+}
+
+impl Restarts {
+    /// When the first start is to go on or is given up, in nanoseconds.
+    pub fn deadline_ns(&self) -> Option<u64> {
+        match self.stage {
+            Stage::Quiet(at_ns) | Stage::Up(at_ns) => Some(at_ns),
+            _ => None,
+        }
+    }
+
+    /// Whether this core is about to stop: it does nothing more for anybody.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_some()
+    }
+}
+
+impl Monitor {
+    /// Serves a request of a domain, on whichever core, that this monitor was asked for.
+    pub fn serve_cores(
+        &mut self,
+        requester: Requester,
+        kind: u16,
+        core: u64,
+        job: u64,
+    ) -> Result<Option<[u64; 5]>, Error> {
+        if job != domains::PROGRAM {
+            return Err(Error::NotAllowed);
+        }
+        match kind {
+            _ if self.restarts.is_stopping() => Err(Error::NoSuchCore),
+            cores::START_CORE => self.begin_start(requester, core).map(|()| None),
+            cores::STOP_CORE if self.own == 0 => Err(Error::CoreNeeded),
+            cores::STOP_CORE if !self.restarts.starts.is_empty() => Err(Error::Busy),
+            cores::STOP_CORE => {
+                self.restarts.stop = Some(Stop::Ending);
+                Ok(None) // the view without this core is the answer
+            }
+            _ => Err(Error::NoSuchRequest),
+        }
+    }
+
+    fn begin_start(&mut self, requester: Requester, core: u64) -> Result<(), Error> {
+        let core = usize::try_from(core).unwrap_or(usize::MAX);
+        if core >= authority::machine().cores().len() {
+            return Err(Error::NoSuchCore);
+        }
+        if self.view().cores.contains(core) {
+            return Err(Error::CoreRuns);
+        }
+        let starts = &mut self.restarts.starts;
+        if let Some(start) = starts.iter_mut().find(|start| start.core == core) {
+            if start.requesters.len() >= MAX_REQUESTERS {
+                return Err(Error::Busy);
+            }
+            start.requesters.push(requester);
+            return Ok(());
+        }
+        let requesters = [requester].into();
+        starts.push_back(Start { core, requesters });
+        if starts.len() == 1 {
+            self.ask_for_turn(true);
+        }
+        Ok(())
+    }
+
+    /// The core that is being started from here.
+    fn starting(&self) -> Option<usize> {
+        self.restarts.starts.front().map(|start| start.core)
+    }
+
+    fn round(&self) -> u32 {
+        self.view().epoch.round
+    }
+
+    fn tell_monitor(&mut self, to: usize, kind: u16, [a, b]: [u64; 2]) {
+        let message = Message::new(kind, [a, b, 0, 0, 0, 0, 0]);
+        self.mesh.send(&mut self.store, to, &message);
+    }
+
+    /// Asks core 0 for a turn, or says that ours is over.
+    fn ask_for_turn(&mut self, wants: bool) {
+        if self.own == 0 {
+            self.on_turn(0, wants, self.round());
+        } else {
+            self.tell_monitor(0, mesh::TURN, [wants.into(), self.round().into()]);
+        }
+    }
+
+    /// On core 0: somebody wants a turn, or ends its own.
+    fn on_turn(&mut self, from: usize, wants: bool, round: u32) {
+        let turns = &mut self.restarts.turns;
+        if wants {
+            turns.push_back(from);
+            if turns.len() == 1 {
+                self.give_turn();
+            }
+        } else if turns.pop_front_if(|first| *first == from).is_some() {
+            self.restarts.round = self.restarts.round.max(round);
+            self.give_turn();
+        }
+    }
+
+    fn give_turn(&mut self) {
+        let round = self.restarts.round;
+        match self.restarts.turns.front() {
+            Some(0) => self.on_my_turn(round),
+            Some(core) => self.tell_monitor(*core, mesh::YOUR_TURN, [round.into(), 0]),
+            None => {}
+        }
+    }
+
+    fn on_my_turn(&mut self, round: u32) {
+        if self.starting().is_some() && self.restarts.stage == Stage::Turn {
+            self.restarts.stage = Stage::View(round);
+            self.go_on_in_view();
+        }
+    }
+
+    /// Takes a message if it is about cores that start.
+    pub fn on_restart_message(&mut self, from: usize, message: &Message) -> bool {
+        let [first, second, ..] = message.payload;
+        match message.kind() {
+            mesh::TURN if self.own == 0 => self.on_turn(from, first != 0, second as u32),
+            mesh::YOUR_TURN if from == 0 => self.on_my_turn(first as u32),
+            mesh::FORGET => self.on_forget(from, first as usize, second as u32),
+            mesh::FORGOTTEN => {
+                if let Stage::Forget(waiting, _, round) = &mut self.restarts.stage
+                    && u64::from(*round) == second
+                {
+                    waiting.remove(from);
+                    self.fill_if_forgotten();
+                }
+            }
+            mesh::UP => {
+                if self.starting() == Some(from) && matches!(self.restarts.stage, Stage::Up(_)) {
+                    self.restarts.stage = Stage::Join;
+                    let now_ns = self.awake.at(clock::now_ns());
+                    let actions = self.agent.with_membership(|one| one.sponsor(from, now_ns));
+                    self.carry_out(actions);
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    /// Somebody is about to start a core that is in no view.
+    fn on_forget(&mut self, from: usize, core: usize, round: u32) {
+        if self.round() < round {
+            self.restarts.held.push((from, core, round));
+        } else if !self.view().cores.contains(core) {
+            self.forget_core(core);
+            self.tell_monitor(from, mesh::FORGOTTEN, [core as u64, round.into()]);
+        } // else whoever asks finds it in the view too
+    }
+
+    /// Sees to it that nothing of a core that was stopped is used here.
+    fn forget_core(&mut self, core: usize) {
+        self.end_users_of(core);
+        if let Err(error) = self.store.take_region_back(core) {
+            self.log(&format!(
+                "memory of core {core} cannot be taken back: {error:?}"
+            ));
+        }
+        self.mesh.forget(&mut self.store, core);
+        self.console.forget(core);
+    }
+
+    /// It is our turn: the core is stopped for good, as soon as our view is new enough.
+    fn go_on_in_view(&mut self) {
+        let (Some(core), Stage::View(round)) = (self.starting(), &self.restarts.stage) else {
+            return;
+        };
+        if self.round() < *round {
+            return;
+        }
+        if self.view().cores.contains(core) {
+            return self.end_start(Err(Error::CoreRuns));
+        }
+        match authority::reset_core(core) {
+            Ok(()) => self.restarts.stage = Stage::Quiet(clock::now_ns() + boot::INIT_NS),
+            Err(error) => self.end_start(Err(error.into())),
+        }
+    }
+
+    /// Time has passed; whether anything came of it.
+    pub fn restarts_tick(&mut self, now_ns: u64) -> bool {
+        match self.restarts.stop {
+            Some(Stop::Ending) => {
+                self.end_all();
+                self.restarts.stop = Some(Stop::Flushing);
+                return true;
+            }
+            Some(Stop::Flushing) if self.mesh.is_flushed() => {
+                self.restarts.stop = Some(Stop::Leaving);
+                let now_ns = self.awake.at(now_ns);
+                let actions = self.agent.with_membership(|one| one.leave(now_ns));
+                self.carry_out(actions);
+                return true;
+            }
+            _ => {}
+        }
+        if self.restarts.deadline_ns().is_none_or(|at| now_ns < at) {
+            return false;
+        }
+        let Some(core) = self.starting() else {
+            return false;
+        };
+        if let Stage::Quiet(_) = self.restarts.stage {
+            let members = self.view().cores.clone();
+            let mut others = members.clone();
+            others.remove(self.own);
+            let round = self.round();
+            for other in others.iter() {
+                self.tell_monitor(other, mesh::FORGET, [core as u64, round.into()]);
+            }
+            self.forget_core(core);
+            self.restarts.stage = Stage::Forget(others, members, round);
+            self.fill_if_forgotten();
+        } else {
+            // However late it may come.
+            let _ = authority::reset_core(core);
+            self.mesh.lose(core);
+            self.end_start(Err(Error::CoreSilent));
+        }
+        true
+    }
+
+    /// Fills the core's memory and lets it run, if nobody uses anything of it any more.
+    fn fill_if_forgotten(&mut self) {
+        let (Some(core), Stage::Forget(waiting, ..)) = (self.starting(), &self.restarts.stage)
+        else {
+            return;
+        };
+        if !waiting.is_empty() {
+            return;
+        }
+        let anew = Anew {
+            life: self.round(),
+            sponsor: self.own,
+            cores: self.view().cores.words(),
+        };
+        // Its first message must find somebody who listens.
+        self.mesh.connect(&mut self.store, core);
+        match boot::boot(&mut self.store, core, Some(anew)) {
+            Ok(()) => self.restarts.stage = Stage::Up(clock::now_ns() + START_LIMIT_NS),
+            Err(error) => {
+                self.mesh.lose(core);
+                self.log(&format!("core {core} cannot be started: {error}"));
+                let error = match error {
+                    BootError::Refused(error) => error.into(),
+                    _ => Error::NoImage,
+                };
+                self.end_start(Err(error));
+            }
+        }
+    }
+
+    /// Tells who asked for it how a start ended, and begins the next.
+    fn end_start(&mut self, outcome: Result<(), Error>) {
+        let Some(start) = self.restarts.starts.pop_front() else {
+            return;
+        };
+        let answer = outcome.and_then(|()| value(0));
+        for requester in start.requesters {
+            self.answer(requester, answer.map(Some));
+        }
+        self.restarts.stage = Stage::Turn;
+        self.ask_for_turn(false);
+        if self.starting().is_some() {
+            self.ask_for_turn(true);
+        }
+    }
+
+    /// Another view holds.
+    pub fn restarts_installed(&mut self) {
+        let (cores, round) = (self.view().cores.clone(), self.round());
+        let first = self.restarts.turns.front().copied();
+        self.restarts.turns.retain(|core| cores.contains(*core));
+        if self.restarts.turns.front().copied() != first {
+            self.give_turn();
+        }
+        let due = self.restarts.held.extract_if(.., |(_, _, of)| *of <= round);
+        for (from, core, round) in due.collect::<Vec<_>>() {
+            self.on_forget(from, core, round);
+        }
+        for (from, message) in core::mem::take(&mut self.restarts.early) {
+            if cores.contains(from) {
+                self.on_request_message(from, &message);
+            }
+        }
+        let Some(core) = self.starting() else { return };
+        match &mut self.restarts.stage {
+            Stage::Turn if !cores.contains(0) => {
+                // Nobody gives turns any more.
+                self.end_start(Err(Error::CoreLost));
+            }
+            Stage::Turn => {}
+            Stage::View(_) => self.go_on_in_view(),
+            Stage::Quiet(_) | Stage::Forget(..) if cores.contains(core) => {
+                self.end_start(Err(Error::CoreRuns));
+            }
+            Stage::Quiet(_) => {}
+            Stage::Forget(waiting, asked, round) => {
+                let round = u64::from(*round);
+                // One whose starter was lost may have joined meanwhile.
+                let new = |other: &usize| !asked.contains(*other);
+                let new: Vec<usize> = cores.iter().filter(new).collect();
+                asked.extend(&new.iter().copied().collect());
+                waiting.extend(&new.iter().copied().collect());
+                *waiting = waiting.iter().filter(|one| cores.contains(*one)).collect();
+                for other in new {
+                    self.tell_monitor(other, mesh::FORGET, [core as u64, round]);
+                }
+                self.fill_if_forgotten();
+            }
+            Stage::Up(_) | Stage::Join => {
+                if cores.contains(core) {
+                    self.end_start(Ok(()));
+                }
+            }
+        }
+    }
+
+    /// Keeps a request that came before this core's first view; whether it did.
+    pub fn keep_for_first_view(&mut self, from: usize, message: &Message) -> bool {
+        let is_early = self.view().cores.is_empty();
+        if is_early {
+            self.restarts.early.push((from, *message));
+        }
+        is_early
+    }
+
+    /// This core is in no view any more: it does nothing from now on.
+    pub fn stop(&mut self) -> ! {
+        if self.restarts.stop != Some(Stop::Leaving) {
+            // It was not asked to, so it counts as lost.
+            authority::running(0);
+        }
+        authority::stop()
+    }
+}
