@@ -35,7 +35,7 @@ const SHAPES: [(i64, i64); 18] = [
 
 /// Programs that test the system from within: cores, sockets, command, and the line that
 /// they end with when all is well.
-const PROGRAMS: [(i64, i64, &str, &str); 49] = [
+const PROGRAMS: [(i64, i64, &str, &str); 66] = [
     (1, 1, "isolation", "isolation: passed"),
     (3, 1, "isolation", "isolation: passed"),
     (13, 3, "isolation", "isolation: passed"),
@@ -47,6 +47,28 @@ const PROGRAMS: [(i64, i64, &str, &str); 49] = [
     (4, 2, "names-test", "names-test: passed"),
     (7, 1, "names-test", "names-test: passed"),
     (16, 1, "names-test --rounds 1", "names-test: passed"),
+    (1, 1, "span-test", "span-test: passed"),
+    (2, 1, "span-test", "span-test: passed"),
+    (4, 1, "span-test", "span-test: passed"),
+    (7, 1, "span-test", "span-test: passed"),
+    (16, 2, "span-test", "span-test: passed"),
+    (2, 1, "transfer-test", "transfer-test: passed"),
+    (4, 2, "transfer-test", "transfer-test: passed"),
+    (7, 1, "transfer-test", "transfer-test: passed"),
+    (16, 1, "transfer-test", "transfer-test: passed"),
+    (3, 1, "restart-test --rounds 0", "restart-test: passed"),
+    (8, 2, "restart-test --rounds 0", "restart-test: passed"),
+    (1, 1, "counts", "counts: passed"),
+    (2, 1, "counts", "counts: passed"),
+    (7, 1, "counts --strategy computed", "counts: passed"),
+    (
+        16,
+        4,
+        "counts --strategy sockets --arity 3",
+        "counts: passed",
+    ),
+    (64, 1, "counts --repeat 2", "counts: passed"),
+    (64, 2, "counts --repeat 2 --strategy tree", "counts: passed"),
     (3, 1, "fault all", "fault: passed"),
     (4, 1, "channel-test", "channel-test: passed"),
     (1, 1, "spawn-test", "spawn-test: passed"),
@@ -87,8 +109,28 @@ const PROGRAMS: [(i64, i64, &str, &str); 49] = [
     (2, 1, "fuzz --calls 20000 --seed 7", "fuzz: passed"),
 ];
 
-/// Cores, and how many of them are lost at once.
-const LOSSES: [(i64, usize); 4] = [(2, 1), (4, 2), (7, 3), (16, 15)];
+/// Programs that lose cores on purpose: cores, command, its last line, and how many are lost in the
+/// end.
+const LOSSES: [(i64, &str, &str, usize); 13] = [
+    (2, "lost-cores --lose 1", "lost-cores: passed", 1),
+    (4, "lost-cores --lose 2", "lost-cores: passed", 2),
+    (7, "lost-cores --lose 3", "lost-cores: passed", 3),
+    (16, "lost-cores --lose 15", "lost-cores: passed", 15),
+    (
+        7,
+        "lost-cores --lose 3 --restart 1",
+        "lost-cores: passed",
+        0,
+    ),
+    (4, "transfer-test lose", "transfer-test: passed", 1),
+    (7, "transfer-test lose", "transfer-test: passed", 1),
+    (2, "span-test --lose member", "span-test: passed", 1),
+    (4, "span-test --lose root", "span-test: passed", 1),
+    (2, "restart-test", "restart-test: passed", 0),
+    (4, "restart-test", "restart-test: passed", 0),
+    (7, "restart-test", "restart-test: passed", 0),
+    (16, "restart-test", "restart-test: passed", 0),
+];
 
 /// From QEMU's start to a program at work, for up to 64 and for up to 255 cores.
 const BOOT_LIMIT_64: Duration = Duration::from_secs(5);
@@ -129,10 +171,11 @@ pub fn tests() -> Vec<Test> {
     tests.push(Test::new("boot/print-storm", print_storm));
     tests.push(Test::new("boot/wild-write", wild_write));
     tests.push(Test::new("boot/wild-write-without-hooks", without_hooks));
-    for (cores, lose) in LOSSES {
+    for (cores, exec, last, lost) in LOSSES {
+        let program = exec.replace(' ', "-").replace("--", "");
         tests.push(Test::new(
-            format!("boot/lost-cores-{lose}-of-{cores}"),
-            move |workshop| lost_cores(workshop, cores, lose),
+            format!("boot/{program}-{cores}-cores-hooks"),
+            move |workshop| losses(workshop, cores, exec, last, lost),
         ));
     }
     tests.push(Test::new("boot/kvm", kvm));
@@ -318,24 +361,23 @@ fn wild_write(workshop: &Workshop) -> Outcome {
     Err(booted.unexpected("core 3 and no other to be lost, with its report"))
 }
 
-/// Survivors agree to go on without the cores that were lost, and do.
-fn lost_cores(workshop: &Workshop, cores: i64, lose: usize) -> Outcome {
-    let mut options = options(cores, &format!("lost-cores --lose {lose}"));
+/// Survivors agree to go on without the cores that were lost, and do; who was started anew is not
+/// lost.
+fn losses(workshop: &Workshop, cores: i64, exec: &str, last: &str, lose: usize) -> Outcome {
+    let mut options = options(cores, exec);
     options.test_hooks = true;
     let booted = boot(workshop, &options)?;
-    let passed = booted
-        .console
-        .program()
-        .any(|line| line == "lost-cores: passed");
+    let passed = booted.console.program().any(|line| line == last);
     let lost = match &booted.result {
         Err(Failure::CoresLost {
             lost,
             program: Some(0),
             ..
-        }) => lost.len(),
-        _ => 0,
+        }) => Some(lost.len()),
+        Ok(0) => Some(0),
+        _ => None,
     };
-    if passed && lost == lose {
+    if passed && lost == Some(lose) {
         return Ok(Pass::Passed(String::new()));
     }
     Err(booted.unexpected(&format!("{lose} cores to be lost, and no others harmed")))
