@@ -41,6 +41,7 @@ mod spans;
 mod transfers;
 
 use abi::command_line::CommandLine;
+use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -105,6 +106,9 @@ pub struct Monitor {
     formation: Formation,
     /// Its time is that of `awake`.
     agent: Agent,
+    /// What its protocols decided and is not done yet.
+    decided: VecDeque<agent::Action>,
+    is_carrying_out: bool,
     awake: Awake,
     /// Those of the view that held last; in a core that comes back, before it holds one, those of
     /// its starter's.
@@ -178,6 +182,8 @@ fn main() -> i32 {
         is_member: false,
         formation,
         agent,
+        decided: VecDeque::new(),
+        is_carrying_out: false,
         awake: Awake::new(patience_ns / 4 * 3, started_ns),
         domains: Domains::new(life),
         requests: Requests::new(life),
@@ -453,35 +459,46 @@ impl Monitor {
         }
     }
 
-    /// Does what the protocols decided.
+    /// Does what the protocols decided, in the order in which they did: what comes of one action goes
+    /// behind all that were decided before it, or messages would overtake each other.
     fn carry_out(&mut self, actions: Vec<agent::Action>) {
-        use agent::Action;
-        self.spans.begin();
-        for action in actions {
-            match action {
-                Action::Send(to, Line { kind, words }) => {
-                    self.mesh
-                        .send(&mut self.store, to, &urpc::Message::new(kind, words));
-                }
-                Action::Fence(core) => {
-                    self.log(&format!("core {core} does not answer: it is stopped"));
-                    if let Err(error) = authority::reset_core(core) {
-                        self.log(&format!("core {core} cannot be stopped: {error:?}"));
-                    }
-                }
-                Action::Installed(view) => self.installed(view),
-                Action::Out(view) => {
-                    // Only who asked for it is left out while it runs.
-                    self.log(&format!("out of the view of epoch {:?}", view.epoch));
-                    self.mesh.flush();
-                    self.stop();
-                }
-                Action::Names(action) => self.on_names(&action),
-                Action::Regions(action) => self.on_regions(action),
-                Action::Spaces(action) => self.on_spaces(action),
-            }
+        self.decided.extend(actions);
+        if self.is_carrying_out {
+            return;
         }
+        self.is_carrying_out = true;
+        self.spans.begin();
+        while let Some(action) = self.decided.pop_front() {
+            self.carry_out_one(action);
+        }
+        self.is_carrying_out = false;
         self.settle_spans();
+    }
+
+    fn carry_out_one(&mut self, action: agent::Action) {
+        use agent::Action;
+        match action {
+            Action::Send(to, Line { kind, words }) => {
+                self.mesh
+                    .send(&mut self.store, to, &urpc::Message::new(kind, words));
+            }
+            Action::Fence(core) => {
+                self.log(&format!("core {core} does not answer: it is stopped"));
+                if let Err(error) = authority::reset_core(core) {
+                    self.log(&format!("core {core} cannot be stopped: {error:?}"));
+                }
+            }
+            Action::Installed(view) => self.installed(view),
+            Action::Out(view) => {
+                // Only who asked for it is left out while it runs.
+                self.log(&format!("out of the view of epoch {:?}", view.epoch));
+                self.mesh.flush();
+                self.stop();
+            }
+            Action::Names(action) => self.on_names(&action),
+            Action::Regions(action) => self.on_regions(action),
+            Action::Spaces(action) => self.on_spaces(action),
+        }
     }
 
     /// Another view holds: whatever cores that were lost owe, they do not give any more.
