@@ -377,7 +377,7 @@ use Shape::{
 
 /// What the calls take; whatever is not told is [`Word`]. Those that end the worker or fill the
 /// console are not here.
-const CALLS: [(u64, &[Shape]); 39] = [
+const CALLS: [(u64, &[Shape]); 45] = [
     (syscall::NULL, &[]),
     (syscall::YIELD, &[]),
     (syscall::WAIT, &[Deadline]),
@@ -403,6 +403,7 @@ const CALLS: [(u64, &[Shape]); 39] = [
     (syscall::CLEAN, &[To(Kind::Frame)]),
     (syscall::DELETE, &[Any]),
     (syscall::REVOKE, &[Any]),
+    (syscall::REVOKE, &[Any, Root]),
     (syscall::IDENTIFY, &[Any, Root]),
     (syscall::INSERT, &[Any, Empty, KindAnd, Bytes, Bytes]),
     (
@@ -445,6 +446,14 @@ const CALLS: [(u64, &[Shape]); 39] = [
     (syscall::PORT_WRITE, &[Any, Index, Index]),
     (syscall::PORT_WRITE_VALUE, &[Any, Index, Index, Index]),
     (syscall::COUNTER, &[Any, Index]),
+    (
+        syscall::NOTE_SHARED,
+        &[Any, KindAnd, Bytes, Bytes, Index, Index],
+    ),
+    (syscall::LOOK_UP, &[Any, KindAnd, Bytes, Bytes, Index]),
+    (syscall::REMOVE, &[Any, KindAnd, Bytes, Bytes, Index]),
+    (syscall::OFFER_SLOT, &[Any, Empty]),
+    (syscall::STOP_CORE, &[Any]),
 ];
 
 /// Calls that end the worker, or fill the console.
@@ -640,7 +649,8 @@ impl Worker {
             0 => self.random.next() as u16,
             _ => self.random.below(u64::from(interface::REPLY) + 2) as u16,
         };
-        if kind == interface::WRITE {
+        // Others need the console, and their cores.
+        if [interface::WRITE, interface::cores::STOP_CORE].contains(&kind) {
             return;
         }
         let mut arguments = core::array::from_fn(|_| match self.random.below(4) {
@@ -652,6 +662,11 @@ impl Worker {
             // Others of this job have work to do.
             let nobody = self.random.next() | 1 << 63;
             arguments[0] = self.random.of(&[own, nobody]);
+        }
+        if interface::names::REQUESTS.contains(&kind) && !self.random.one_in(4) {
+            // A name of one letter, so that some are bound.
+            let letter = u64::from(b'a') + self.random.below(8);
+            arguments = [letter, 0, 0, 0, arguments[4], arguments[5]];
         }
         // Whether it is understood does not matter.
         let _ = monitor::request(core, kind, arguments);
