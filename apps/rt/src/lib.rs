@@ -22,6 +22,7 @@
 //! | [`monitor`]     | spawn, wait, kill, frames, RAM, doorbells: what the monitor does   |
 //! | [`names`]       | names that all cores know: bind, look up, watch                    |
 //! | [`coordination`]| locks, semaphores, barriers over all cores, made of names          |
+//! | [`service`]     | channels between domains that know each other's name               |
 //! | [`system_call`] | what the CPU driver does for us                                    |
 //! | [`capability`]  | capabilities: copy, retype, delete, revoke, and slots for them     |
 //! | [`memory`]      | RAM of our own, and objects made of it                             |
@@ -53,6 +54,7 @@ pub mod lrpc;
 pub mod memory;
 pub mod monitor;
 pub mod names;
+pub mod service;
 pub mod space;
 pub mod span;
 mod start;

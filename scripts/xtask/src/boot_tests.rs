@@ -35,7 +35,7 @@ const SHAPES: [(i64, i64); 18] = [
 
 /// Programs that test the system from within: cores, sockets, command, and the line that
 /// they end with when all is well.
-const PROGRAMS: [(i64, i64, &str, &str); 66] = [
+const PROGRAMS: [(i64, i64, &str, &str); 68] = [
     (1, 1, "isolation", "isolation: passed"),
     (3, 1, "isolation", "isolation: passed"),
     (13, 3, "isolation", "isolation: passed"),
@@ -52,6 +52,8 @@ const PROGRAMS: [(i64, i64, &str, &str); 66] = [
     (4, 1, "span-test", "span-test: passed"),
     (7, 1, "span-test", "span-test: passed"),
     (16, 2, "span-test", "span-test: passed"),
+    (1, 1, "service-test", "service-test: passed"),
+    (7, 2, "service-test", "service-test: passed"),
     (2, 1, "transfer-test", "transfer-test: passed"),
     (4, 2, "transfer-test", "transfer-test: passed"),
     (7, 1, "transfer-test", "transfer-test: passed"),

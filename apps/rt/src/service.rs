@@ -1,0 +1,214 @@
+//! Services: channels between domains that know no more of each other than a name.
+//!
+//! ```text
+//!  client                    monitors                     server
+//!    │ look the name up: who                               │ binds the name
+//!    │ sends it a frame, whatever is in it ───────────────►│ learns who it is
+//!    │◄─────────────────────────── sends a frame of its own │ makes a channel in it
+//!    │ … messages, each a cache line, and doorbells …       │
+//! ```
+//!
+//! Client and server may be on one core or on two, of one job. The channel lies in the server's memory:
+//! a client that ends, or breaks its channel, takes nothing from the server. A server that ends takes
+//! the channel with it: whoever of its clients touches that then faults, as it would for any
+//! memory that its owner revokes.
+
+use crate::capability::{self, Address, Rights, slots};
+use crate::connection::Connection;
+use crate::interface::Error;
+use crate::monitor::{self, Domain};
+use crate::space::{Mapping, PageSize};
+use crate::transfer::Receiving;
+use crate::{clock, memory, names, startup, transfer};
+use abi::layout::PAGE;
+use abi::limits::PAGE_CHANNEL_SLOTS;
+use abi::syscall::rights;
+use alloc::string::String;
+use alloc::vec::Vec;
+use urpc::{Channel, Side};
+
+/// How long a client has to take its channel, in nanoseconds, and between two attempts.
+const PATIENCE_NS: u64 = 1_000_000_000;
+const PAUSE_NS: u64 = 50_000;
+
+/// A connection with the memory that its channel lies in.
+pub struct Session {
+    // First, so that it goes first.
+    connection: Connection,
+    peer: Domain,
+    _mapping: Mapping,
+    doorbell: Address,
+}
+
+impl Session {
+    /// Who is at the other end.
+    pub fn peer(&self) -> Domain {
+        self.peer
+    }
+
+    /// The channel, with its doorbell.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    fn over(mapping: Mapping, side: Side, peer: Domain) -> Result<Self, Error> {
+        let doorbell = monitor::doorbell(peer)?;
+        // SAFETY: a page of zeroes at first, mapped as long as the channel is there, since both are
+        // dropped together; all accesses to it are the channel's, and so are the peer's or its own
+        // mistake.
+        let channel =
+            unsafe { Channel::attach(mapping.address() as *mut u8, PAGE_CHANNEL_SLOTS, side) };
+        let is_near = peer.core() == startup().core as usize;
+        let connection = match is_near {
+            true => Connection::on_this_core(channel, Some(doorbell)),
+            false => Connection::new(channel, Some(doorbell)),
+        };
+        Ok(Self {
+            connection,
+            peer,
+            _mapping: mapping,
+            doorbell,
+        })
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.connection.close();
+        // A copy of our own.
+        let _ = capability::delete(self.doorbell);
+        slots::give(self.doorbell);
+    }
+}
+
+/// A client whose channel it has not taken yet.
+#[derive(Debug)]
+struct Guest {
+    client: Domain,
+    mapping: Mapping,
+    deadline_ns: u64,
+}
+
+/// A name that clients can connect with.
+#[derive(Debug)]
+pub struct Service {
+    name: String,
+    /// Where the next client's card comes.
+    slot: Address,
+    receiving: Option<Receiving>,
+    guests: Vec<Guest>,
+}
+
+impl Service {
+    /// Binds the name. From now on this domain receives no capabilities but by this.
+    ///
+    /// # Errors
+    /// Those of [`names::bind`]; [`Error::WaitsAlready`].
+    pub fn export(name: &str) -> Result<Self, Error> {
+        let slot = slots::take().map_err(|_| Error::NoMemory)?;
+        let receiving = Some(Receiving::begin(slot)?);
+        names::bind(name, startup().domain)?;
+        Ok(Self {
+            name: name.into(),
+            slot,
+            receiving,
+            guests: Vec::new(),
+        })
+    }
+
+    /// The next client, if there is one. To be asked again and again: it is here that clients are
+    /// answered.
+    ///
+    /// # Errors
+    /// This domain has no memory left, or its monitor is gone.
+    pub fn poll(&mut self) -> Result<Option<Session>, Error> {
+        let come = self.receiving.as_ref().and_then(Receiving::poll);
+        if let Some(come) = come {
+            self.receiving = None;
+            // What is in it does not matter, only who sent it. It may have been revoked by now.
+            let _ = capability::delete(self.slot);
+            self.receiving = Some(Receiving::begin(self.slot)?);
+            let mapping = Mapping::zeroed(PAGE, PageSize::Small);
+            self.guests.push(Guest {
+                client: come?.from,
+                mapping: mapping.map_err(|_| Error::NoMemory)?,
+                deadline_ns: clock::now_ns() + PATIENCE_NS,
+            });
+        }
+        let hold = Rights::READ | Rights::WRITE;
+        let mut index = 0;
+        while let Some(guest) = self.guests.get(index) {
+            match transfer::try_send(guest.mapping.frame(), guest.client, hold) {
+                Ok(()) => {
+                    let Guest {
+                        client, mapping, ..
+                    } = self.guests.swap_remove(index);
+                    // It may have ended meanwhile.
+                    if let Ok(session) = Session::over(mapping, Side::A, client) {
+                        return Ok(Some(session));
+                    }
+                }
+                Err(Error::NotWaiting | Error::Busy) if clock::now_ns() < guest.deadline_ns => {
+                    index += 1;
+                }
+                Err(_) => drop(self.guests.swap_remove(index)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for the next client.
+    ///
+    /// # Errors
+    /// As in [`Self::poll`].
+    pub fn accept(&mut self) -> Result<Session, Error> {
+        loop {
+            if let Some(session) = self.poll()? {
+                return Ok(session);
+            }
+            clock::sleep_ns(PAUSE_NS);
+        }
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = names::unbind(&self.name);
+        if let Some(receiving) = self.receiving.take() {
+            let _ = receiving.withdraw();
+        }
+        let _ = capability::delete(self.slot);
+        slots::give(self.slot);
+    }
+}
+
+/// Connects with the service of this name; waits until there is one.
+///
+/// # Errors
+/// [`Error::BadName`]; the service ended meanwhile: [`Error::NoSuchDomain`] or
+/// [`Error::NoSuchCore`].
+pub fn connect(name: &str) -> Result<Session, Error> {
+    let server = names::await_binding(name)?.domain;
+    let card = memory::frame(PAGE).map_err(|_| Error::NoMemory)?;
+    let sent = transfer::send(card, server);
+    // Nobody needs it any more.
+    let _ = memory::free(card);
+    sent?;
+    let slot = slots::take().map_err(|_| Error::NoMemory)?;
+    let receiving = Receiving::begin(slot)?;
+    let come = loop {
+        if let Some(come) = receiving.poll() {
+            break come;
+        }
+        if names::lookup(name).map(|binding| binding.domain) != Ok(server) {
+            break receiving.withdraw()?.ok_or(Error::NoSuchDomain);
+        }
+        clock::sleep_ns(PAUSE_NS);
+    };
+    if come?.from != server {
+        return Err(Error::NotAllowed);
+    }
+    // SAFETY: it is only ever accessed by way of the channel.
+    let mapping = unsafe { Mapping::of(slot, PageSize::Small, rights::WRITE) };
+    Session::over(mapping.map_err(|_| Error::NoMemory)?, Side::B, server)
+}
