@@ -86,9 +86,25 @@
 //! is marked as gone wherever it is known as an owner or a home, and numbers of operations begin
 //! anew with each life. A recoverer that has just joined learns from the others who is dead.
 //!
-//! The recoverer is home of whatever a dead core was home of, and has the ranges that it had typed,
-//! until nobody has an object that was made there. When no region is left whose home was dead, it
-//! adopts the memory of all the dead: [`Action::Adopt`].
+//! The recoverer is the *heir*: home of whatever a dead core was home of, and it has the ranges that
+//! such a core had typed, until nobody has an object that was made there. With each view all of that
+//! goes to whoever is the recoverer now, and owners say it again: so no other core has any of it, and
+//! what was lost with a view is not lost.
+//!
+//! When there is no region left whose home was dead, the heir adopts the memory of all the dead
+//! ([`Action::Adopt`]), and tells the others. Until it has, each of them keeps in mind whom it saw
+//! last in which view, and says so with each view; so who adopts need not have known the dead:
+//!
+//! ```text
+//!  survivor              recoverer             others
+//!    │ Missed {core, round} ►│ for each dead core, as far as the sender knows
+//!    │ Adopted … ───────────►│ what the sender has adopted itself
+//!    │ Claimed ─────────────►│ when all have said so, and nothing is left of the dead:
+//!    │◄───────────── Adopted │ Adopted ─────────────►│ forgets them
+//! ```
+//!
+//! Since lives of a core follow each other, a view that had one of them tells all up to that one from
+//! all after it.
 //!
 //! # Invariants
 //!
@@ -122,7 +138,7 @@ pub use message::{Message, Request};
 
 use crate::core_set::CoreSet;
 use crate::view::View;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::ops::Range;
 
@@ -261,11 +277,14 @@ pub enum Action {
         /// What.
         region: Region,
     },
-    /// Nobody holds a piece of the memory of this dead core any more, nor of what it was to adopt
-    /// itself: it is this core's from now on.
+    /// Nobody holds a piece of the memory of this dead core any more, nor of what it had adopted: it
+    /// is this core's from now on.
     Adopt {
-        /// The dead core.
+        /// The core's number.
         core: usize,
+        /// The round of a view that it was in. Earlier lives are meant as well, but what another
+        /// core has adopted of theirs; later ones are not.
+        round: u32,
     },
 }
 
@@ -299,8 +318,8 @@ struct Held {
     /// The removal that is under way: whether the revoker's copy stays.
     removing: Option<bool>,
     commit: Option<Commit>,
-    /// The dead core whose memory it was, if this core is home only since then.
-    inherited_from: Option<usize>,
+    /// This core is home only because the one that was died.
+    is_heir: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -330,7 +349,7 @@ impl Held {
             barred: None,
             removing: None,
             commit: None,
-            inherited_from: None,
+            is_heir: false,
         }
     }
 
@@ -367,7 +386,7 @@ struct Granted {
     range: Range<u64>,
     maker: usize,
     sequence: u32,
-    /// The one who made it died, and `maker` may not know yet.
+    /// The one who made it died; `maker` is the heir, who may not know yet.
     is_bequest: bool,
 }
 
@@ -375,6 +394,8 @@ struct Granted {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Record {
     home: usize,
+    /// The home died; `home` is the heir, who may not know yet.
+    has_heir: bool,
     holders: CoreSet,
     generation: u32,
     ranges: Vec<Granted>,
@@ -439,6 +460,8 @@ struct Answered {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Regions {
     own: usize,
+    /// The view's.
+    round: u32,
     cores: CoreSet,
     next_sequence: u32,
     operations: Vec<Operation>,
@@ -452,12 +475,14 @@ pub struct Regions {
     arriving: BTreeMap<Region, Vec<Granted>>,
     /// Who said [`Message::Claimed`]; `None` when the recovery is over, or another core's.
     claimed: Option<CoreSet>,
-    /// Whom all miss who had a view before, as far as they have said so, if this core had none.
-    missed: Option<CoreSet>,
-    is_new: bool,
     claims: BTreeMap<Region, recovery::Claims>,
-    /// What survivors hold of the memory of dead cores that this core is to adopt.
-    legacies: BTreeMap<usize, BTreeSet<Region>>,
+    /// The dead whose memory nobody has adopted, for all this core knows, and the round of a view
+    /// that had them.
+    missed: BTreeMap<usize, u32>,
+    /// Whose memory this core has adopted: the same.
+    adopted: BTreeMap<usize, u32>,
+    /// What others say that they have adopted, until all have claimed.
+    told: BTreeMap<usize, u32>,
     local: VecDeque<Message>,
     actions: Vec<Action>,
 }
@@ -467,6 +492,7 @@ impl Regions {
     pub fn new(own: usize) -> Self {
         Self {
             own,
+            round: 0,
             cores: CoreSet::default(),
             next_sequence: 1,
             operations: Vec::new(),
@@ -477,10 +503,10 @@ impl Regions {
             notes: Vec::new(),
             arriving: BTreeMap::new(),
             claimed: None,
-            missed: None,
-            is_new: true,
             claims: BTreeMap::new(),
-            legacies: BTreeMap::new(),
+            missed: BTreeMap::new(),
+            adopted: BTreeMap::new(),
+            told: BTreeMap::new(),
             local: VecDeque::new(),
             actions: Vec::new(),
         }
@@ -666,6 +692,11 @@ impl Regions {
         record.map(|record| &record.holders)
     }
 
+    /// Whose memory this core has adopted, as in [`Action::Adopt`].
+    pub fn adopted(&self) -> impl Iterator<Item = (usize, u32)> + '_ {
+        self.adopted.iter().map(|(core, round)| (*core, *round))
+    }
+
     /// Operations of this core that have not ended.
     pub fn under_way(&self) -> usize {
         self.operations.len()
@@ -770,8 +801,13 @@ impl Regions {
                 region,
                 answers,
                 home,
+                has_heir,
                 holders,
-            } => self.record_arrives(from, region, answers, home, holders),
+            } => {
+                let mut record = Record::new(home, 0);
+                (record.has_heir, record.holders) = (has_heir, holders);
+                self.record_arrives(from, region, answers, record);
+            }
             Message::Took { region } => self.record_taken(from, region),
             Message::Released { region } => self.record_released(from, region),
             Message::Owner { region, home } => self.owner_is(from, region, home),
@@ -799,6 +835,7 @@ impl Record {
     fn new(home: usize, generation: u32) -> Self {
         Self {
             home,
+            has_heir: false,
             holders: CoreSet::default(),
             generation,
             ranges: Vec::new(),

@@ -312,16 +312,12 @@ impl<J: Judge> Protocol for Agents<J> {
         if anew {
             self.lives[core].0 += 1;
         }
-        let mut agent = Agent::new(core, self.patience_ns, Arc::clone(&self.machine));
-        let strategy = self.strategy;
-        agent.with_spaces(|spaces| {
-            spaces.set_strategy(strategy);
-            Vec::new()
-        });
+        let make = if anew { Agent::anew } else { Agent::new };
+        let agent = make(core, self.patience_ns, Arc::clone(&self.machine));
         let first = View {
             epoch: Epoch::default().next(0),
             cores: CoreSet::first(self.lives.len()),
-            settings: 0,
+            settings: self.strategy.settings(),
         };
         AgentNode {
             agent,

@@ -57,33 +57,8 @@ fn meet(one: &Range<u64>, other: &Range<u64>) -> bool {
 pub struct Ledger {
     owners: BTreeMap<Region, Life>,
     dead: BTreeSet<Life>,
-    /// Who is to have the memory of the dead: the first view without them says so.
-    heirs: BTreeMap<Life, Life>,
-    /// Who were in that view and in one with them: nobody else can tell of them.
-    witnesses: BTreeMap<Life, BTreeSet<Life>>,
-    seen: BTreeSet<Life>,
     /// What nobody holds.
     free: BTreeSet<Region>,
-}
-
-impl Ledger {
-    /// The memory of a dead core, whose number may be another one's by now, and of those whose memory
-    /// that one was to adopt; and whether nobody but `by` can be meant to have it.
-    fn estate(&self, by: Life, core: usize) -> Vec<(Region, bool)> {
-        let line = |life: Life| {
-            let next = |life: &Life| self.heirs.get(life).filter(|_| self.dead.contains(life));
-            std::iter::successors(Some(life), move |one| next(one).copied())
-        };
-        let is_it = |life: &Life| life.0 == core && self.dead.contains(life);
-        let of_it = self
-            .owners
-            .iter()
-            .filter(|(_, owner)| line(**owner).any(|one| is_it(&one)));
-        let is_sole = |owner: &Life| line(*owner).last() == Some(by);
-        of_it
-            .map(|(region, owner)| (*region, is_sole(owner)))
-            .collect()
-    }
 }
 
 /// What is known of one core.
@@ -105,6 +80,10 @@ pub struct Memory {
     /// Who made each object.
     makers: BTreeMap<Region, Life>,
     open: BTreeMap<(Life, u64), Op>,
+    /// Who is in each view, by its round.
+    views: BTreeMap<u32, BTreeSet<Life>>,
+    /// Whom each has been in a view with: nobody else can tell that they are dead.
+    witnessed: BTreeMap<Life, BTreeSet<Life>>,
     is_cut_off: bool,
     /// A run without faults.
     script: Option<Vec<(usize, Step)>>,
@@ -124,6 +103,8 @@ impl Memory {
             owners: BTreeMap::new(),
             makers: BTreeMap::new(),
             open: BTreeMap::new(),
+            views: BTreeMap::new(),
+            witnessed: BTreeMap::new(),
             is_cut_off: false,
             script: None,
             is_over: false,
@@ -244,20 +225,31 @@ impl Memory {
         Ok(())
     }
 
-    fn adopted(&mut self, by: Life, dead: usize) -> Result<(), String> {
-        let estate = self.ledger.borrow().estate(by, dead);
-        for (region, is_sole) in estate {
-            let holder = self.holder(&region);
-            if holder.is_some() && !is_sole {
-                continue; // It is of another life.
-            }
-            if let Some((life, held)) = holder {
+    fn adopted(&mut self, by: Life, core: usize, round: u32) -> Result<(), String> {
+        let last = self.views.get(&round).and_then(|lives| {
+            let mut of_core = lives.iter().filter(|life| life.0 == core);
+            of_core.next().copied()
+        });
+        let Some(last) = last else {
+            return Err(format!(
+                "core {} adopts from core {core}, which was not in view {round}",
+                by.0
+            ));
+        };
+        let mut ledger = self.ledger.borrow_mut();
+        if !ledger.dead.contains(&last) {
+            return Err(format!("core {} adopts from {last:?}, which lives", by.0));
+        }
+        let owners = ledger.owners.iter();
+        let of_it = owners.filter(|(_, owner)| owner.0 == core && owner.1 <= last.1);
+        let estate: Vec<Region> = of_it.map(|(region, _)| *region).collect();
+        for region in estate {
+            if let Some((life, held)) = self.holder(&region) {
                 return Err(format!(
                     "core {} adopts memory, and core {} has {held:?}",
                     by.0, life.0
                 ));
             }
-            let mut ledger = self.ledger.borrow_mut();
             ledger.owners.insert(region, by);
             ledger.free.insert(region);
         }
@@ -361,29 +353,19 @@ impl Judge for Memory {
                     return Err(format!("core {} uses memory of {owner:?}", life.0));
                 }
             }
-            Note::Adopted(dead) => self.adopted(life, dead)?,
+            Note::Adopted(core, round) => self.adopted(life, core, round)?,
+            Note::Installed(view) => {
+                let lives = self.views.get(&view.epoch.round).cloned();
+                let witnessed = self.witnessed.entry(life).or_default();
+                witnessed.extend(lives.into_iter().flatten());
+            }
         }
         Ok(())
     }
 
     fn on_view(&mut self, view: &View, life_of: &dyn Fn(usize) -> Life) {
-        let mut ledger = self.ledger.borrow_mut();
-        let is_out = |life: &Life| !view.cores.contains(life.0) || life_of(life.0).1 > life.1;
-        let dead: Vec<Life> = ledger.dead.iter().copied().filter(is_out).collect();
-        if let Some(lowest) = view.coordinator().map(life_of) {
-            let seen = &ledger.seen;
-            let old: BTreeSet<Life> = view
-                .cores
-                .iter()
-                .map(life_of)
-                .filter(|one| seen.contains(one))
-                .collect();
-            for life in dead {
-                ledger.heirs.entry(life).or_insert(lowest);
-                ledger.witnesses.entry(life).or_insert_with(|| old.clone());
-            }
-        }
-        ledger.seen.extend(view.cores.iter().map(life_of));
+        let lives = || view.cores.iter().map(life_of).collect();
+        self.views.entry(view.epoch.round).or_insert_with(lives);
     }
 
     fn on_stop(&mut self, life: Life) {
@@ -427,12 +409,14 @@ impl Judge for Memory {
         let mut is_cut_off = self.is_cut_off;
         for (region, owner) in &ledger.owners {
             let is_held = self.holder(region).is_some();
-            if !ledger.seen.contains(owner) {
-                continue; // It was in no view.
-            }
-            let witnesses = ledger.witnesses.get(owner);
-            if witnesses.is_some_and(|all| !all.iter().any(|one| living.contains(one))) {
-                is_cut_off = true;
+            let saw_it = |one: &Life| {
+                self.witnessed
+                    .get(one)
+                    .is_some_and(|all| all.contains(owner))
+            };
+            if !living.iter().any(saw_it) {
+                // It was in no view, or nobody is left of its last one.
+                is_cut_off |= self.witnessed.values().flatten().any(|one| one == owner);
                 continue;
             }
             if !is_held && !ledger.free.contains(region) && living.contains(owner) {

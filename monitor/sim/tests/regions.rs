@@ -71,8 +71,6 @@ struct World {
     sent: u32,
     /// The core whose memory the region is.
     home: usize,
-    /// Who is to adopt the memory of the dead.
-    heirs: BTreeMap<usize, usize>,
     /// Its memory is free.
     is_free: bool,
     wrong: Option<&'static str>,
@@ -192,12 +190,11 @@ impl World {
                         self.blame("a region that others hold is taken for one core's");
                     }
                 }
-                Action::Adopt { core: dead } => {
+                Action::Adopt { core: dead, .. } => {
                     if self.cores[dead].is_some() {
                         self.blame("memory of a living core was adopted");
                     }
-                    // What this core was to adopt comes along.
-                    if self.is_heir_of(dead) {
+                    if self.home == dead {
                         self.home = core;
                         let is_held = self.alive().any(|(_, one)| Self::holds(one));
                         if is_held && !self.is_free {
@@ -208,12 +205,6 @@ impl World {
                 }
             }
         }
-    }
-
-    /// Whether the region's home was this core, or is memory that this core was to adopt.
-    fn is_heir_of(&self, dead: usize) -> bool {
-        let next = |core: &usize| self.heirs.get(core).copied();
-        std::iter::successors(Some(self.home), next).any(|core| core == dead)
     }
 
     fn task(&mut self, core: usize, task: Task) {
@@ -386,17 +377,12 @@ impl World {
 
     fn install(&mut self, mutation: Mutation) {
         self.wires.clear();
-        let before = self.view.cores.clone();
         self.view = View {
             epoch: self.view.epoch.next(0),
             cores: self.alive().map(|(core, _)| core).collect(),
             settings: 0,
         };
         let view = self.view.clone();
-        let lowest = view.cores.lowest().expect("somebody lives");
-        for dead in before.iter().filter(|core| !view.cores.contains(*core)) {
-            self.heirs.insert(dead, lowest);
-        }
         for core in view.cores.iter() {
             let Some(one) = self.cores[core].as_mut() else {
                 continue;
@@ -404,10 +390,7 @@ impl World {
             let mut actions = one.monitor.installed(&view);
             if mutation == Mutation::ClaimsOfSome {
                 for other in view.cores.iter().filter(|other| *other != core) {
-                    actions.extend(
-                        one.monitor
-                            .on_message(other, &Message::Claimed { dead: None }),
-                    );
+                    actions.extend(one.monitor.on_message(other, &Message::Claimed));
                 }
             }
             self.carry_out(core, mutation, actions);
@@ -562,7 +545,6 @@ impl World {
             crashes: 0,
             sent: 0,
             home: scenario.holders[0],
-            heirs: BTreeMap::new(),
             is_free: false,
             wrong: None,
         };
@@ -585,8 +567,7 @@ impl World {
             .insert(region());
         for other in 1..scenario.cores {
             let one = world.cores[0].as_mut().expect("it runs");
-            one.monitor
-                .on_message(other, &Message::Claimed { dead: None });
+            one.monitor.on_message(other, &Message::Claimed);
         }
         for to in &scenario.holders[1..] {
             world.script = vec![Some((home, Op::Send(*to)))];

@@ -213,6 +213,14 @@ impl Regions {
         self.actions.push(Action::Insert { id, region, terms });
     }
 
+    /// This core holds the region again: what was to drop it is none any more.
+    pub(super) fn void_drops(&mut self, region: Region) {
+        for operation in &mut self.operations {
+            operation.is_void |= operation.region == region && operation.request == Request::Drop;
+        }
+        self.end_void(region);
+    }
+
     /// Ends drops that are none any more and that nobody is going to answer.
     pub(super) fn end_void(&mut self, region: Region) {
         let is_void = |one: &Operation| one.region == region && one.is_void && !one.is_sent;
@@ -263,12 +271,7 @@ impl Regions {
         held.inserting = held.inserting.saturating_sub(1);
         if result.is_ok() {
             held.copy = true;
-            for operation in &mut self.operations {
-                if operation.region == region && operation.request == Request::Drop {
-                    operation.is_void = true;
-                }
-            }
-            self.end_void(region);
+            self.void_drops(region);
         }
         self.answer_offer(id, region, result);
         self.idle(region);
@@ -410,6 +413,7 @@ impl Regions {
             }
         }
         self.post(from, Message::Noted { region });
+        self.shed(region);
         self.dispatch(region);
     }
 
@@ -426,14 +430,9 @@ impl Regions {
         let Some(held) = self.held.remove(&region) else {
             return;
         };
-        match held.inherited_from {
-            Some(dead) => {
-                if let Some(regions) = self.legacies.get_mut(&dead) {
-                    regions.remove(&region);
-                }
-                self.settle_legacies();
-            }
-            None => self.actions.push(Action::Gone { region }),
+        match held.is_heir {
+            true => self.settle(),
+            false => self.actions.push(Action::Gone { region }),
         }
         self.end_all(region);
     }

@@ -3,7 +3,8 @@
 //! ```text
 //!  word 0   sequence number, slot or generation, 32 bits
 //!  word 1   base of the region
-//!  word 2   its kind (bits 0-7), depth (8-15), length in its units (16-55), home core (56-63)
+//!  word 2   its kind (bits 0-6), whether its home is an heir (7), depth (8-15), length in its units
+//!           (16-55), home core (56-63)
 //!  words 3-6 of the message's own: ranges as start and end, cores as numbers or as a set
 //! ```
 //!
@@ -38,8 +39,8 @@ pub enum Request {
     Revoke,
 }
 
-/// Messages between two monitors, each about one region but [`Message::Claimed`] and
-/// [`Message::Missed`].
+/// Messages between two monitors, each about one region but [`Message::Claimed`],
+/// [`Message::Missed`] and [`Message::Adopted`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // The fields that all have: `sequence` of the request, and `region`.
 pub enum Message {
@@ -105,6 +106,7 @@ pub enum Message {
         region: Region,
         answers: u32,
         home: usize,
+        has_heir: bool,
         holders: CoreSet,
     },
     /// Next owner to owner: everybody knows; forget the record.
@@ -131,6 +133,7 @@ pub enum Message {
         region: Region,
         range: Range<u64>,
         sequence: u32,
+        is_inherited: bool,
     },
     /// To the recoverer: the sender has removed what it held, for a revoke of a dead owner.
     ClaimRevoked {
@@ -141,7 +144,7 @@ pub enum Message {
     /// To the recoverer: the sender owns the region, and some may not know.
     Owned { region: Region },
     /// To the recoverer: the home of this region is dead, and the sender owns the region.
-    Inherit { region: Region, from: usize },
+    Inherit { region: Region },
     /// To the recoverer: a range of the sender's region that a dead core had retyped.
     Bequeath {
         region: Region,
@@ -151,13 +154,13 @@ pub enum Message {
         home: usize,
     },
     /// To the recoverer: that was all.
-    Claimed {
-        /// Who is missing since the sender's view before; `None`: it had none.
-        dead: Option<CoreSet>,
-    },
-    /// Before [`Message::Claimed`], to the recoverer: the sender was to adopt the memory of these, and
-    /// has not heard from all.
-    Missed { dead: CoreSet },
+    Claimed,
+    /// Before [`Message::Claimed`], to the recoverer: this core was in the view of this round and is
+    /// dead, and nobody has adopted its memory, for all the sender knows.
+    Missed { core: usize, round: u32 },
+    /// Before [`Message::Claimed`], to the recoverer: the sender has adopted the memory of the lives
+    /// of this core up to the one in the view of this round. Later, from the recoverer: somebody has.
+    Adopted { core: usize, round: u32 },
     /// Recoverer to a claimant: this core owns the region; `None`: there is none such any more.
     Redirect {
         region: Region,
@@ -199,6 +202,15 @@ mod kind {
     pub const BEQUEATH: u16 = kinds::kind(&kinds::REGIONS, 27);
     pub const REDIRECT: u16 = kinds::kind(&kinds::REGIONS, 28);
     pub const MISSED: u16 = kinds::kind(&kinds::REGIONS, 29);
+    pub const ADOPTED: u16 = kinds::kind(&kinds::REGIONS, 30);
+}
+
+/// Set in the word of the region's shape where its home is an heir.
+const HEIR: u64 = 1 << 7;
+
+/// A core and the round of a view that it was in.
+fn life(core: usize, round: u32) -> [u64; 7] {
+    [0, core as u64, u64::from(round), 0, 0, 0, 0]
 }
 
 /// Units of a kind's lengths, in what its ranges number.
@@ -331,11 +343,13 @@ impl Message {
                 region,
                 answers,
                 home,
+                has_heir,
                 holders,
-            } => (
-                kind::HANDOVER,
-                line(*answers, region, *home, holders.words()),
-            ),
+            } => {
+                let mut words = line(*answers, region, *home, holders.words());
+                words[2] |= if *has_heir { HEIR } else { 0 };
+                (kind::HANDOVER, words)
+            }
             Self::Took { region } => (kind::TOOK, line(0, region, 0, [0; 4])),
             Self::Released { region } => (kind::RELEASED, line(0, region, 0, [0; 4])),
             Self::Owner { region, home } => (kind::OWNER, line(0, region, *home, [0; 4])),
@@ -355,8 +369,9 @@ impl Message {
                 region,
                 range,
                 sequence,
+                is_inherited,
             } => {
-                let own = [range.start, range.end, 0, 0];
+                let own = [range.start, range.end, u64::from(*is_inherited), 0];
                 (kind::CLAIM_TYPED, line(*sequence, region, 0, own))
             }
             Self::ClaimRevoked {
@@ -368,9 +383,7 @@ impl Message {
                 (kind::CLAIM_REVOKED, line(*generation, region, 0, own))
             }
             Self::Owned { region } => (kind::OWNED, line(0, region, 0, [0; 4])),
-            Self::Inherit { region, from } => {
-                (kind::INHERIT, line(0, region, 0, [*from as u64, 0, 0, 0]))
-            }
+            Self::Inherit { region } => (kind::INHERIT, line(0, region, 0, [0; 4])),
             Self::Bequeath {
                 region,
                 range,
@@ -381,15 +394,9 @@ impl Message {
                 let own = [range.start, range.end, u64::from(*generation), 0];
                 (kind::BEQUEATH, line(*sequence, region, *home, own))
             }
-            Self::Claimed { dead: None } => (kind::CLAIMED, [0; 7]),
-            Self::Claimed { dead: Some(dead) } => {
-                let [a, b, c, d] = dead.words();
-                (kind::CLAIMED, [1, 0, 0, a, b, c, d])
-            }
-            Self::Missed { dead } => {
-                let [a, b, c, d] = dead.words();
-                (kind::MISSED, [0, 0, 0, a, b, c, d])
-            }
+            Self::Claimed => (kind::CLAIMED, [0; 7]),
+            Self::Missed { core, round } => (kind::MISSED, life(*core, *round)),
+            Self::Adopted { core, round } => (kind::ADOPTED, life(*core, *round)),
             Self::Redirect { region, owner } => {
                 let own = [owner.map_or(0, |owner| owner as u64 + 1), 0, 0, 0];
                 (kind::REDIRECT, line(0, region, 0, own))
@@ -400,20 +407,22 @@ impl Message {
     /// From kind and words; `None` for messages that are not about regions, or make no sense.
     pub fn decode(kind: u16, words: &[u64; 7]) -> Option<Self> {
         if kind == kind::CLAIMED {
-            let [is_known, _, _, a, b, c, d] = *words;
-            let dead = (is_known != 0).then(|| CoreSet::from_words([a, b, c, d]));
-            return Some(Self::Claimed { dead });
+            return Some(Self::Claimed);
         }
-        if kind == kind::MISSED {
-            let [_, _, _, a, b, c, d] = *words;
-            let dead = CoreSet::from_words([a, b, c, d]);
-            return Some(Self::Missed { dead });
+        if [kind::MISSED, kind::ADOPTED].contains(&kind) {
+            let [_, core, round, ..] = *words;
+            let core = usize::try_from(core).ok().filter(|core| *core < GONE)?;
+            let round = round as u32;
+            return Some(match kind {
+                kind::MISSED => Self::Missed { core, round },
+                _ => Self::Adopted { core, round },
+            });
         }
         if !(kind::SEND..=kind::REDIRECT).contains(&kind) {
             return None;
         }
         let [first, base, shape, a, b, c, d] = *words;
-        let of_region = Kind::from_code(shape & 0xff)?;
+        let of_region = Kind::from_code(shape & 0x7f)?;
         let region = Region {
             kind: of_region,
             base,
@@ -494,6 +503,7 @@ impl Message {
                 region,
                 answers: sequence,
                 home,
+                has_heir: shape & HEIR != 0,
                 holders: CoreSet::from_words([a, b, c, d]),
             },
             kind::TOOK => Self::Took { region },
@@ -512,6 +522,7 @@ impl Message {
                 region,
                 range: a..b,
                 sequence,
+                is_inherited: c != 0,
             },
             kind::CLAIM_REVOKED => Self::ClaimRevoked {
                 region,
@@ -519,10 +530,7 @@ impl Message {
                 revoker: a as usize,
             },
             kind::OWNED => Self::Owned { region },
-            kind::INHERIT => Self::Inherit {
-                region,
-                from: a as usize,
-            },
+            kind::INHERIT => Self::Inherit { region },
             kind::BEQUEATH => Self::Bequeath {
                 region,
                 range: a..b,

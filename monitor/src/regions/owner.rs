@@ -98,8 +98,11 @@ impl Regions {
                 Ok(())
             }
             Request::Drop => {
-                record.holders.remove(id.core);
-                record.ranges.retain(|one| one.maker != id.core);
+                let stays = |one: &Granted| one.is_bequest || one.maker != id.core;
+                record.ranges.retain(stays);
+                if !record.has_bequest(id.core) {
+                    record.holders.remove(id.core);
+                }
                 Ok(())
             }
             Request::Revoke => {
@@ -165,7 +168,7 @@ impl Regions {
             for (id, _) in old {
                 self.answer(Some(id), region, Ok(()));
             }
-        } else {
+        } else if !record.has_bequest(from) {
             record.holders.remove(from);
         }
         let Some(record) = self.records.get_mut(&region) else {
@@ -369,7 +372,7 @@ impl Regions {
             && !held.is_busy()
             && held.removing.is_none()
             && held.commit.is_none()
-            && held.inherited_from.is_none()
+            && !held.is_heir
             && !held.pieces.iter().any(|piece| piece.is_inherited);
         if is_plain {
             self.records.remove(&region);
@@ -387,6 +390,7 @@ impl Regions {
             region,
             answers,
             home: record.home,
+            has_heir: record.has_heir,
             holders: record.holders.clone(),
         };
         for Granted {
@@ -423,31 +427,25 @@ impl Regions {
         from: usize,
         region: Region,
         answers: u32,
-        home: usize,
-        holders: CoreSet,
+        mut record: Record,
     ) {
-        let ranges = self.arriving.remove(&region).unwrap_or_default();
+        record.ranges = self.arriving.remove(&region).unwrap_or_default();
         let mut told = false;
-        let mut queue = VecDeque::new();
-        let mut home_before = home;
-        if let Some(record) = self.records.get_mut(&region) {
-            let Some(taking) = record.taking.as_ref().filter(|one| one.from == from) else {
+        if let Some(before) = self.records.get_mut(&region) {
+            let Some(taking) = before.taking.as_ref().filter(|one| one.from == from) else {
                 return;
             };
             told = taking.told;
-            home_before = record.home;
-            queue = core::mem::take(&mut record.queue);
+            record.queue = core::mem::take(&mut before.queue);
+            record.unaware = before.unaware.clone();
         }
         let Some(held) = self.held.get_mut(&region) else {
             return;
         };
-        (held.owner, held.home) = (self.own, home);
-        let mut record = Record::new(home, held.generation);
-        record.holders = holders;
-        record.ranges = ranges;
-        record.queue = queue;
+        (held.owner, held.home) = (self.own, record.home);
+        record.generation = held.generation;
         record.taking = Some(Taking { from, told });
-        if !told || home_before != home {
+        if !told {
             record.unaware = record.interested(self.own);
             // It gave the record away.
             record.unaware.remove(from);
@@ -574,6 +572,12 @@ impl Record {
     pub(super) fn overlaps(&self, range: &Range<u64>) -> bool {
         let meets = |one: &Granted| one.range.start < range.end && range.start < one.range.end;
         self.ranges.iter().any(meets)
+    }
+
+    /// Whether a core holds the region as an heir. If it says that it does not, it did not know yet.
+    fn has_bequest(&self, core: usize) -> bool {
+        let is_it = |one: &Granted| one.is_bequest && one.maker == core;
+        self.ranges.iter().any(is_it)
     }
 
     /// Everybody else who must know who owns the region.

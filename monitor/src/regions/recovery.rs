@@ -21,6 +21,19 @@ struct Claimant {
     holds: bool,
 }
 
+/// Marks a core that is not among these as gone for good.
+fn mark(cores: &CoreSet, core: &mut usize) {
+    if !cores.contains(*core) {
+        *core |= GONE;
+    }
+}
+
+/// Of two views that a core was in, the newer one counts.
+fn note_life(lives: &mut BTreeMap<usize, u32>, core: usize, round: u32) {
+    let last = lives.entry(core).or_default();
+    *last = round.max(*last);
+}
+
 impl Regions {
     fn recoverer(&self) -> usize {
         self.cores.lowest().unwrap_or(self.own)
@@ -28,44 +41,32 @@ impl Regions {
 
     pub(super) fn install(&mut self, view: &View) {
         let mut dead = core::mem::replace(&mut self.cores, view.cores.clone());
-        self.is_new = dead.is_empty();
-        dead.subtract(&view.cores);
-        if self.is_new {
+        if dead.is_empty() {
             // What a former core of this number began is another operation.
             self.next_sequence = (view.epoch.round << 16) | 1;
         }
-        self.missed = None;
+        dead.subtract(&view.cores);
+        let last_round = core::mem::replace(&mut self.round, view.epoch.round);
+        self.missed
+            .extend(dead.iter().map(|core| (core, last_round)));
+        self.told.clear();
         self.local.clear();
         self.arriving.clear();
         self.claims.clear();
-        let is_unfinished = self.claimed.take().is_some();
         let recoverer = self.recoverer();
-        if is_unfinished && recoverer != self.own {
-            // The next one hears of what these had.
-            let is_open = |(_, regions): &(&usize, &BTreeSet<Region>)| regions.is_empty();
-            let open = self.legacies.iter().filter(is_open);
-            let dead: CoreSet = open.map(|(core, _)| *core).collect();
-            self.legacies.retain(|core, _| !dead.contains(*core));
-            self.post(recoverer, Message::Missed { dead });
-        }
-        if recoverer == self.own {
-            self.claimed = Some(CoreSet::default());
-            for core in dead.iter() {
-                self.legacies.entry(core).or_default();
-            }
-        }
+        self.claimed = (recoverer == self.own).then(CoreSet::default);
         let cores = &self.cores;
         self.answered.retain(|one| cores.contains(one.id.core));
-        let mark = |core: &mut usize| {
-            if !cores.contains(*core) {
-                *core |= GONE;
-            }
-        };
+        let mark = |core: &mut usize| mark(cores, core);
         for held in self.held.values_mut() {
             held.barred = None;
             held.commit = None;
             mark(&mut held.owner);
             mark(&mut held.home);
+            if recoverer != self.own && core::mem::take(&mut held.is_heir) {
+                // Another is from now on.
+                held.home |= GONE;
+            }
         }
         for note in &mut self.notes {
             mark(&mut note.owner);
@@ -74,7 +75,7 @@ impl Regions {
         for region in regions {
             self.restart(region);
         }
-        self.claim(dead);
+        self.claim();
         for operation in &mut self.operations {
             operation.is_sent = false;
         }
@@ -84,6 +85,28 @@ impl Regions {
             self.end_void(region);
             self.dispatch(region);
         }
+        let regions: Vec<Region> = self.held.keys().copied().collect();
+        for region in regions {
+            self.shed(region);
+        }
+    }
+
+    /// What this core has only as an heir goes if another core is the recoverer now. If the owner is
+    /// dead, that is when there is another: the next recoverer is to hear of it.
+    pub(super) fn shed(&mut self, region: Region) {
+        let is_heir = self.recoverer() == self.own;
+        let Some(held) = self.held.get_mut(&region).filter(|_| !is_heir) else {
+            return;
+        };
+        if !self.cores.contains(held.owner) {
+            return;
+        }
+        let before = held.pieces.len();
+        held.pieces.retain(|piece| !piece.is_inherited);
+        if held.pieces.len() < before {
+            self.leave_if_empty(region);
+        }
+        self.tidy(region);
     }
 
     /// An owner goes on after a view change: whatever waited is asked for again, and what was under
@@ -103,6 +126,10 @@ impl Regions {
                 self.post(taking.from, Message::Took { region });
             } else {
                 // The owner sends it again. Whoever is gone must not come back with a number.
+                mark(&cores, &mut record.home);
+                for granted in &mut record.ranges {
+                    mark(&cores, &mut granted.maker);
+                }
                 record.holders = record
                     .holders
                     .iter()
@@ -120,7 +147,7 @@ impl Regions {
         let Some(record) = self.records.get_mut(&region) else {
             return;
         };
-        let mut tells = record.taking.is_none();
+        let mut tells = true;
         match record.current.clone() {
             Some(Current::Send { id, to, .. }) if !cores.contains(to) => {
                 record.current = None;
@@ -182,20 +209,17 @@ impl Regions {
             .iter()
             .filter(|core| cores.contains(*core))
             .collect();
-        let from = record.home;
-        let home_died = !cores.contains(from);
+        let home_died = !cores.contains(record.home) || record.has_heir && record.home != recoverer;
         if home_died {
-            record.home = recoverer;
+            (record.home, record.has_heir) = (recoverer, true);
         }
         let (home, generation) = (record.home, record.generation);
         let mut bequests = Vec::new();
         for granted in &mut record.ranges {
-            if !cores.contains(granted.maker) {
-                granted.maker = recoverer;
-                granted.is_bequest = true;
-                record.holders.insert(recoverer);
-            }
+            granted.is_bequest |= !cores.contains(granted.maker);
             if granted.is_bequest {
+                granted.maker = recoverer;
+                record.holders.insert(recoverer);
                 let bequest = Message::Bequeath {
                     region,
                     range: granted.range.clone(),
@@ -203,7 +227,7 @@ impl Regions {
                     generation,
                     home,
                 };
-                bequests.push((granted.maker, bequest));
+                bequests.push(bequest);
             }
         }
         if home_died {
@@ -213,20 +237,22 @@ impl Regions {
             if let Some(held) = self.held.get_mut(&region) {
                 held.home = recoverer;
             }
-            bequests.insert(0, (recoverer, Message::Inherit { region, from }));
         }
-        for (heir, bequest) in bequests {
-            if heir == own {
+        if record.has_heir {
+            bequests.insert(0, Message::Inherit { region });
+        }
+        for bequest in bequests {
+            if recoverer == own {
                 // At once: what follows builds on it.
                 self.claim_arrives(own, bequest);
             } else {
-                self.post(heir, bequest);
+                self.post(recoverer, bequest);
             }
         }
     }
 
-    /// Tells the recoverer what this core has to do with regions whose owner is dead.
-    fn claim(&mut self, dead: CoreSet) {
+    /// Tells the recoverer who is dead, and what this core has to do with regions whose owner is.
+    fn claim(&mut self) {
         let recoverer = self.recoverer();
         let mut claims = Vec::new();
         for (region, held) in &self.held {
@@ -245,6 +271,7 @@ impl Regions {
                     region,
                     range: piece.range.clone(),
                     sequence: piece.sequence,
+                    is_inherited: piece.is_inherited,
                 });
             }
         }
@@ -260,15 +287,22 @@ impl Regions {
         for claim in claims {
             self.post(recoverer, claim);
         }
-        let dead = (!self.is_new).then_some(dead);
-        self.post(recoverer, Message::Claimed { dead });
+        for (core, round) in self.missed.clone() {
+            self.post(recoverer, Message::Missed { core, round });
+        }
+        for (core, round) in self.adopted.clone() {
+            self.post(recoverer, Message::Adopted { core, round });
+        }
+        self.post(recoverer, Message::Claimed);
     }
 
     pub(super) fn claim_arrives(&mut self, from: usize, claim: Message) {
-        // A bequest may come again when the recovery is another core's.
-        if self.claimed.is_none() && !matches!(claim, Message::Bequeath { .. }) {
+        let Some(claimed) = &mut self.claimed else {
+            if let Message::Adopted { core, round } = claim {
+                self.forget(core, round);
+            }
             return;
-        }
+        };
         match claim {
             Message::Claim {
                 region,
@@ -288,14 +322,18 @@ impl Regions {
                 region,
                 range,
                 sequence,
+                is_inherited,
             } => {
                 let claims = self.claims.entry(region).or_default();
-                claims.ranges.push(Granted {
-                    range,
-                    maker: from,
-                    sequence,
-                    is_bequest: false,
-                });
+                // Two that were heirs may have the same.
+                if !claims.ranges.iter().any(|one| one.range == range) {
+                    claims.ranges.push(Granted {
+                        range,
+                        maker: if is_inherited { self.own } else { from },
+                        sequence,
+                        is_bequest: is_inherited,
+                    });
+                }
             }
             Message::ClaimRevoked {
                 region,
@@ -308,7 +346,7 @@ impl Regions {
             Message::Owned { region } => {
                 self.claims.entry(region).or_default().owner = Some(from);
             }
-            Message::Inherit { region, from: dead } => self.inherit(from, region, dead),
+            Message::Inherit { region } => self.inherit(from, region),
             Message::Bequeath {
                 region,
                 range,
@@ -317,52 +355,63 @@ impl Regions {
                 home,
             } => {
                 let new = Held::new(from, home, generation);
-                let held = self.held.entry(region).or_insert(new);
-                if !held.pieces.iter().any(|piece| piece.range == range) {
-                    held.pieces.push(Piece {
-                        is_inherited: true,
-                        ..Piece::new(range, sequence, None)
-                    });
-                }
-                self.settle_legacies();
+                self.held.entry(region).or_insert(new);
+                self.inherit_piece(region, range, sequence);
             }
-            Message::Missed { dead } => {
-                for core in dead.iter() {
-                    self.legacies.entry(core).or_default();
-                }
-            }
-            Message::Claimed { dead } => {
-                // Who was missing already in a view that somebody has seen is taken care of.
-                if let Some(dead) = dead.filter(|_| self.is_new) {
-                    let missed = self.missed.get_or_insert_with(|| dead.clone());
-                    *missed = missed.iter().filter(|core| dead.contains(*core)).collect();
-                }
-                if let Some(claimed) = &mut self.claimed {
-                    claimed.insert(from);
-                    if claimed.contains_all(&self.cores) {
-                        self.claimed = None;
-                        for core in self.missed.take().iter().flat_map(CoreSet::iter) {
-                            self.legacies.entry(core).or_default();
-                        }
-                        self.recover();
+            Message::Missed { core, round } => note_life(&mut self.missed, core, round),
+            Message::Adopted { core, round } => note_life(&mut self.told, core, round),
+            Message::Claimed => {
+                claimed.insert(from);
+                if claimed.contains_all(&self.cores) {
+                    self.claimed = None;
+                    for (core, round) in core::mem::take(&mut self.told) {
+                        self.forget(core, round);
                     }
+                    self.recover();
                 }
             }
             _ => {}
         }
     }
 
-    /// This core is the home of a region from now on.
-    fn inherit(&mut self, owner: usize, region: Region, dead: usize) {
-        let own = self.own;
-        let dead = dead % GONE;
-        let new = Held::new(owner, own, 0);
-        let held = self.held.entry(region).or_insert(new);
-        held.home = own;
-        if held.inherited_from.is_none() {
-            held.inherited_from = Some(dead);
-            self.legacies.entry(dead).or_default().insert(region);
+    /// The memory of a core's lives up to the one in the view of this round is somebody's.
+    fn forget(&mut self, core: usize, round: u32) {
+        if self.missed.get(&core).is_some_and(|last| *last <= round) {
+            self.missed.remove(&core);
+            if self.recoverer() == self.own {
+                self.tell_adopted(core, round);
+            }
         }
+    }
+
+    fn tell_adopted(&mut self, core: usize, round: u32) {
+        let mut others = self.cores.clone();
+        others.remove(self.own);
+        for other in others.iter() {
+            self.post(other, Message::Adopted { core, round });
+        }
+    }
+
+    /// This core is the home of a region from now on.
+    fn inherit(&mut self, owner: usize, region: Region) {
+        let new = Held::new(owner, self.own, 0);
+        let held = self.held.entry(region).or_insert(new);
+        (held.home, held.is_heir) = (self.own, true);
+    }
+
+    /// This core has a range that a dead one had retyped from now on, for others' sake: its programs
+    /// need not wait for it.
+    fn inherit_piece(&mut self, region: Region, range: Range<u64>, sequence: u32) {
+        let Some(held) = self.held.get_mut(&region) else {
+            return;
+        };
+        if !held.pieces.iter().any(|piece| piece.range == range) {
+            held.pieces.push(Piece {
+                is_inherited: true,
+                ..Piece::new(range, sequence, None)
+            });
+        }
+        self.void_drops(region);
     }
 
     /// All have claimed.
@@ -398,7 +447,7 @@ impl Regions {
         for region in due {
             self.remove_if_due(region);
         }
-        self.settle_legacies();
+        self.settle();
     }
 
     /// Owns a region whose owner is dead; acts when all records are there, and what was made. The
@@ -411,13 +460,21 @@ impl Regions {
             revoked,
             ..
         } = claims;
-        let known = claimants.iter().map(|one| one.home);
-        let home = known.clone().find(|home| self.cores.contains(*home));
-        let dead = known.clone().find(|home| !self.cores.contains(*home));
+        // A home knows that it is.
+        let home = claimants.iter().find(|one| one.core == one.home);
+        let home = home.map(|one| one.core);
         let holding = || claimants.iter().filter(|one| one.holds);
         let newest = holding().map(|one| one.generation).max();
         let mut record = Record::new(home.unwrap_or(own), newest.unwrap_or(0));
         record.holders = holding().map(|one| one.core).collect();
+        let inherited: Vec<Granted> = ranges
+            .iter()
+            .filter(|one| one.is_bequest)
+            .cloned()
+            .collect();
+        if !inherited.is_empty() {
+            record.holders.insert(own);
+        }
         record.ranges = ranges;
         record.unaware = claimants.iter().map(|one| one.core).collect();
         record
@@ -435,20 +492,22 @@ impl Regions {
         if let Some((_, generation, _)) = open {
             record.generation = generation;
         }
-        let (home, generation) = (record.home, record.generation);
+        let generation = record.generation;
         let held = self
             .held
             .entry(region)
-            .or_insert(Held::new(own, home, generation));
-        (held.owner, held.home) = (own, home);
+            .or_insert(Held::new(own, record.home, generation));
+        (held.owner, held.home) = (own, record.home);
+        held.is_heir |= home.is_none();
+        record.has_heir = held.is_heir;
         for note in &mut self.notes {
             if note.region == region && !self.cores.contains(note.owner) {
                 (note.owner, note.slot) = (own, u8::MAX);
             }
         }
         self.records.insert(region, record);
-        if let (true, Some(dead)) = (home == own, dead) {
-            self.inherit(own, region, dead);
+        for one in inherited {
+            self.inherit_piece(region, one.range, one.sequence);
         }
         open.map(|(_, _, revoker)| revoker)
     }
@@ -457,7 +516,7 @@ impl Regions {
     /// object's range. If others hold the object, this core has it as an inherited region.
     fn find_pieces(&mut self, rebuilt: &[(Region, Option<usize>)]) {
         let own = self.own;
-        let inherited: Vec<Region> = self.legacies.values().flatten().copied().collect();
+        let inherited: Vec<Region> = self.inherited().collect();
         for (region, _) in rebuilt {
             for inner in &inherited {
                 let range = inner.range();
@@ -473,29 +532,24 @@ impl Regions {
                     range: range.clone(),
                     maker: own,
                     sequence,
-                    is_bequest: false,
+                    is_bequest: true,
                 });
                 record.holders.insert(own);
-                if let Some(held) = self.held.get_mut(region) {
-                    held.pieces.push(Piece {
-                        is_inherited: true,
-                        ..Piece::new(range, sequence, None)
-                    });
-                }
-                // This core holds the region for others' sake: its programs need not wait.
-                for operation in &mut self.operations {
-                    operation.is_void |=
-                        operation.region == *region && operation.request == Request::Drop;
-                }
-                self.end_void(*region);
+                self.inherit_piece(*region, range, sequence);
             }
         }
     }
 
+    /// The regions whose home was dead.
+    fn inherited(&self) -> impl Iterator<Item = Region> + '_ {
+        let heir_of = self.held.iter().filter(|(_, held)| held.is_heir);
+        heir_of.map(|(region, _)| *region)
+    }
+
     /// Gives back inherited ranges that nobody holds anything of, and adopts the memory of the dead
     /// when no survivor holds any.
-    pub(super) fn settle_legacies(&mut self) {
-        if self.claimed.is_some() {
+    pub(super) fn settle(&mut self) {
+        if self.claimed.is_some() || self.recoverer() != self.own {
             return;
         }
         let mut free = Vec::new();
@@ -506,7 +560,7 @@ impl Regions {
                         && inner.base < piece.range.end
                         && piece.range.start < inner.range().end
                 };
-                if !self.legacies.values().flatten().any(meets) {
+                if !self.inherited().any(|inner| meets(&inner)) {
                     free.push((*region, piece.sequence));
                 }
             }
@@ -516,9 +570,11 @@ impl Regions {
                 piece.is_inherited && piece.sequence == sequence
             });
         }
-        if self.legacies.values().all(BTreeSet::is_empty) {
-            for core in core::mem::take(&mut self.legacies).into_keys() {
-                self.actions.push(Action::Adopt { core });
+        if self.inherited().next().is_none() {
+            for (core, round) in core::mem::take(&mut self.missed) {
+                note_life(&mut self.adopted, core, round);
+                self.actions.push(Action::Adopt { core, round });
+                self.tell_adopted(core, round);
             }
         }
     }
@@ -539,6 +595,7 @@ impl Regions {
                 {
                     held.owner = owner;
                 }
+                self.shed(region);
                 self.dispatch(region);
             }
             None => {

@@ -57,6 +57,11 @@ impl Machine {
 
     /// The next view, of these; the new ones of them know nothing. What was under way is lost.
     fn change(&mut self, round: u32, cores: &[usize], new: &[usize]) {
+        self.change_at(cores, round, cores, new);
+    }
+
+    /// The same, where not all live long enough to install it.
+    fn change_at(&mut self, installers: &[usize], round: u32, cores: &[usize], new: &[usize]) {
         self.wires.clear();
         let epoch = Epoch {
             round,
@@ -66,14 +71,22 @@ impl Machine {
         for core in new {
             self.monitors[*core] = Regions::new(*core);
         }
-        for core in cores.iter() {
+        for core in installers {
             let cores = cores.clone();
-            let actions = self.monitors[core].installed(&View {
+            let actions = self.monitors[*core].installed(&View {
                 epoch,
                 cores,
                 settings: 0,
             });
-            self.carry_out(core, actions);
+            self.carry_out(*core, actions);
+        }
+    }
+
+    /// Hands over what one has sent to another.
+    fn deliver(&mut self, from: usize, to: usize) {
+        for message in self.wires.remove(&(from, to)).unwrap_or_default() {
+            let actions = self.monitors[to].on_message(from, &message);
+            self.carry_out(to, actions);
         }
     }
 
@@ -110,7 +123,7 @@ impl Machine {
                     self.free.push(core);
                     continue;
                 }
-                Action::Adopt { core: dead } => {
+                Action::Adopt { core: dead, .. } => {
                     self.adopted.push((core, dead));
                     continue;
                 }
@@ -387,4 +400,133 @@ fn what_a_region_was_made_from_is_not_within_it() {
     let within = |of| machine.monitors[0].homed_within(of).collect::<Vec<_>>();
     assert_eq!(within(region()), [deeper]);
     assert_eq!(within(deeper), []);
+}
+
+#[test]
+fn whom_nobody_was_told_of_is_not_forgotten() {
+    let mut machine = Machine::new(4, 1);
+    machine.change(2, &[1, 2, 3], &[]);
+    machine.change(3, &[0, 1, 2], &[0]);
+    // Core 0 has heard nothing of those that it was to adopt from, and stops again.
+    machine.change(4, &[1, 2], &[]);
+    machine.run();
+    assert_eq!(machine.adopted, [(1, 0), (1, 3)]);
+}
+
+#[test]
+fn what_somebody_has_adopted_is_not_adopted_again() {
+    let mut machine = Machine::new(3, 1);
+    machine.change(2, &[1, 2], &[]);
+    machine.deliver(2, 1);
+    // Core 2 is not told of it.
+    assert_eq!(machine.adopted, [(1, 0)]);
+    machine.change(3, &[0, 1, 2], &[0]);
+    machine.run();
+    assert_eq!(machine.adopted, [(1, 0)]);
+    // The next life of core 0 is another one.
+    machine.change(4, &[1, 2], &[]);
+    machine.run();
+    assert_eq!(machine.adopted, [(1, 0), (1, 0)]);
+}
+
+#[test]
+fn the_heir_is_who_recovers_now() {
+    let mut machine = Machine::shared(4, 0, 4, 1);
+    let made = machine.count(0, |one| one.retype(1, region(), range(0..4)));
+    assert_eq!(made.1, Ok(()));
+    let inner = Region {
+        bytes: 4 * PAGE,
+        depth: 0,
+        ..region()
+    };
+    machine.monitors[0].share(inner, &[]).expect("new");
+    let sent = machine.count(0, |one| one.send(1, inner, 7, 3));
+    assert_eq!(sent.1, Ok(()));
+    let deleted = machine.count(1, |one| one.delete(1, region()));
+    assert_eq!(deleted.1, Ok(()));
+    let homed = |machine: &Machine, core: usize| {
+        let homed = machine.monitors[core].homed_in(region().range());
+        homed.collect::<Vec<_>>()
+    };
+    let views: [(&[usize], &[usize]); 2] = [(&[1, 2, 3], &[]), (&[0, 1, 2, 3], &[0])];
+    for (round, (cores, new)) in (2..).zip(views) {
+        machine.change(round, cores, new);
+        machine.run();
+        assert_eq!(homed(&machine, cores[0]), [inner, region()]);
+        let (_, result) = machine.count(2, |one| one.retype(1, region(), range(3..5)));
+        assert_eq!(result, Err(Error::Overlap));
+    }
+    // It has neither a copy nor anything else of it any more.
+    assert!(!machine.monitors[1].is_shared(region()));
+    assert_eq!(machine.adopted, []);
+    for (core, one) in [(2, region()), (3, inner), (3, region())] {
+        let deleted = machine.count(core, |monitor| monitor.delete(1, one));
+        assert_eq!(deleted.1, Ok(()));
+    }
+    assert_eq!(
+        (&machine.adopted[..], machine.free.len()),
+        (&[(0, 0)][..], 0)
+    );
+    assert!(machine.monitors.iter().all(|one| !one.is_shared(region())));
+}
+
+#[test]
+fn a_record_on_its_way_counts_the_dead() {
+    let mut machine = owned_by_1_of_2();
+    let actions = machine.monitors[1].delete(9, region());
+    machine.carry_out(1, actions);
+    machine.deliver(1, 0);
+    // Core 0 has the record, and core 1 has not released it. Core 2, the home, dies; core 1 is
+    // dead before it knows so, and core 2 is back.
+    machine.change_at(&[0], 2, &[0, 1], &[]);
+    machine.change(3, &[0, 2], &[2]);
+    machine.run();
+    assert!(machine.monitors[0].is_owner(region()));
+    assert_eq!((machine.adopted.len(), machine.free.len()), (0, 0));
+    let deleted = machine.count(0, |one| one.delete(1, region()));
+    assert_eq!(deleted.1, Ok(()));
+    assert_eq!(machine.adopted, [(0, 1), (0, 2)]);
+    assert_eq!(machine.free, []);
+}
+
+/// Core 1 owns what core 2 is home of, and core 0 has it too.
+fn owned_by_1_of_2() -> Machine {
+    let mut machine = Machine::shared(3, 2, 2, 1);
+    let deleted = machine.count(0, |one| one.delete(1, region()));
+    assert_eq!(deleted.1, Ok(()));
+    let deleted = machine.count(2, |one| one.delete(1, region()));
+    assert_eq!(deleted.1, Ok(()));
+    let sent = machine.count(1, |one| one.send(1, region(), 7, 0));
+    assert_eq!(sent.1, Ok(()));
+    assert!(machine.monitors[1].is_owner(region()));
+    machine
+}
+
+#[test]
+fn whoever_drops_a_region_keeps_what_it_inherits_of_it() {
+    let mut machine = Machine::shared(3, 2, 2, 1);
+    let made = machine.count(1, |one| one.retype(1, region(), range(0..4)));
+    assert_eq!(made.1, Ok(()));
+    let inner = Region {
+        bytes: 4 * PAGE,
+        depth: 0,
+        ..region()
+    };
+    machine.monitors[1].share(inner, &[]).expect("new");
+    let sent = machine.count(1, |one| one.send(1, inner, 7, 2));
+    assert_eq!(sent.1, Ok(()));
+    let actions = machine.monitors[0].delete(9, region());
+    machine.carry_out(0, actions);
+    // Its drop is lost, sent again, and there before it knows that it is core 1's heir.
+    machine.change(2, &[0, 2], &[]);
+    machine.deliver(0, 2);
+    machine.run();
+    let (_, result) = machine.count(2, |one| one.retype(1, region(), range(3..5)));
+    assert_eq!(result, Err(Error::Overlap));
+    let deleted = machine.count(2, |one| one.delete(1, inner));
+    assert_eq!(deleted.1, Ok(()));
+    // The range is free, and the home alone has the region.
+    let alive = [0, 2].map(|core| machine.monitors[core].is_shared(region()));
+    assert_eq!(alive, [false; 2]);
+    assert_eq!(machine.adopted, [(0, 1)]);
 }

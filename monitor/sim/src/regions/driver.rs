@@ -6,6 +6,7 @@ use crate::agents::{Hands, Life, Load};
 use crate::random::Random;
 use protocols::agent::{Action, Agent};
 use protocols::regions::{self, Error, Kind, OpId, Region, Regions};
+use protocols::view::View;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -64,8 +65,10 @@ pub enum Note {
     Free(Region),
     /// A program has this memory now.
     Taken(Region),
-    /// The memory of this dead core is this one's.
-    Adopted(usize),
+    /// The memory of this core's lives up to the one in the view of this round is this one's.
+    Adopted(usize, u32),
+    /// It installs a view.
+    Installed(View),
 }
 
 /// A step of a run without faults.
@@ -117,6 +120,7 @@ pub struct Driver {
     tasks: Vec<(u64, Task)>,
     removals: Vec<Removal>,
     owned: BTreeSet<Region>,
+    adopted: BTreeSet<(usize, u32)>,
     script: Option<VecDeque<Step>>,
     has_begun: bool,
     hurries: bool,
@@ -148,6 +152,7 @@ impl Driver {
             tasks: Vec::new(),
             removals: Vec::new(),
             owned: BTreeSet::new(),
+            adopted: BTreeSet::new(),
             script,
             has_begun: false,
             hurries,
@@ -321,7 +326,7 @@ impl Driver {
         }
         let is_shared = hands.agent.regions().is_shared(region);
         let is_barred = hands.agent.regions().is_barred(region) || self.is_going(&region);
-        if is_barred && !is_shared || is_barred && matches!(op, Op::Copy(_)) {
+        if is_barred && (!is_shared || matches!(op, Op::Copy(_))) {
             return self.done(token, Err(Error::Busy), hands);
         }
         match op {
@@ -386,7 +391,7 @@ impl Driver {
             // Others may have ended meanwhile.
             if is_over && let Some(at) = self.removals.iter().position(|one| one.region == region) {
                 let removal = self.removals.remove(at);
-                self.end(removal, hands);
+                self.end(&removal, hands);
             } else {
                 at += 1;
             }
@@ -439,13 +444,13 @@ impl Driver {
         !self.made.keys().any(|one| is_from(one, &region))
     }
 
-    fn end(&mut self, removal: Removal, hands: &mut Hands<'_, Note>) {
+    fn end(&mut self, removal: &Removal, hands: &mut Hands<'_, Note>) {
         let Removal {
             region,
             keep,
             token,
             ..
-        } = removal;
+        } = *removal;
         let keeps = u32::from(keep && self.copies.contains_key(&region));
         if self.copies.contains_key(&region) {
             self.set_copies(region, keeps, hands);
@@ -513,9 +518,9 @@ impl Driver {
         }
     }
 
-    fn complete(&mut self, task: Task, hands: &mut Hands<'_, Note>) {
+    fn complete(&mut self, task: &Task, hands: &mut Hands<'_, Note>) {
         let fails = self.pause_ns > 0 && self.random.below(8) == 0;
-        match task {
+        match *task {
             Task::Insert(id, region) => {
                 let mut result = Err(Error::NoSlot);
                 if !fails {
@@ -561,6 +566,7 @@ impl Load for Driver {
     type Note = Note;
 
     fn installed(&mut self, hands: &mut Hands<'_, Note>) {
+        hands.note(Note::Installed(hands.agent.view().clone()));
         if !std::mem::replace(&mut self.has_begun, true) {
             let at_ns = match &self.script {
                 None => Some(hands.now_ns + self.pause()),
@@ -575,7 +581,10 @@ impl Load for Driver {
             return;
         };
         match action {
-            regions::Action::Send(..) | regions::Action::Unshared { .. } => {}
+            // That one adopted is told before others hear of it.
+            regions::Action::Send(..)
+            | regions::Action::Unshared { .. }
+            | regions::Action::Adopt { .. } => {}
             regions::Action::Insert { id, region, .. } => {
                 let at_ns = hands.now_ns + self.effort();
                 self.tasks.push((at_ns, Task::Insert(id, region)));
@@ -608,7 +617,6 @@ impl Load for Driver {
                     hands.note(Note::Free(region));
                 }
             }
-            regions::Action::Adopt { core } => hands.note(Note::Adopted(core)),
         }
         self.pursue(hands);
     }
@@ -618,7 +626,7 @@ impl Load for Driver {
         let due = self.tasks.iter().position(|(at_ns, _)| *at_ns <= now_ns);
         if let Some(due) = due {
             let (_, task) = self.tasks.remove(due);
-            self.complete(task, hands);
+            self.complete(&task, hands);
         }
         self.pursue(hands);
     }
@@ -635,5 +643,9 @@ impl Load for Driver {
         let new = owned.difference(&self.owned);
         notes.extend(new.map(|region| Note::Owns(*region, true)));
         self.owned = owned;
+        let adopted: BTreeSet<(usize, u32)> = agent.regions().adopted().collect();
+        let new = adopted.difference(&self.adopted);
+        notes.extend(new.map(|(core, round)| Note::Adopted(*core, *round)));
+        self.adopted = adopted;
     }
 }
