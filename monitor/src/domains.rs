@@ -568,10 +568,20 @@ impl Monitor {
                 continue;
             };
             let id = domain.id;
+            self.end_user_of(id, core);
+            self.end_now(number);
+        }
+    }
+
+    /// Kills a domain of this core that shares memory of another one, unless it was killed.
+    pub fn end_user_of(&mut self, id: u64, core: usize) {
+        let domain = self.domains.by_id(id);
+        if let Some(domain) = domain.filter(|domain| !domain.killed) {
+            domain.killed = true;
+            self.was_rung = true;
             self.log(&format!(
                 "domain {id:#x} shares memory of core {core}, which starts anew: killed"
             ));
-            self.end_now(number);
         }
     }
 

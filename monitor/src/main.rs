@@ -191,7 +191,7 @@ fn main() -> i32 {
         devices: Devices::default(),
         registry: Registry::default(),
         transfers: Transfers::default(),
-        spans: Spans::default(),
+        spans: Spans::new(life),
         restarts: Restarts::default(),
         program: None,
         shutdown: None,
@@ -263,6 +263,7 @@ impl Monitor {
             busy |= self.receive_from_monitors();
             busy |= self.serve_domains(looks);
             busy |= self.tick();
+            busy |= self.serve_forgets();
             busy |= self.serve_transfers(looks);
             busy |= self.mesh.flush();
             busy |= self.console.write();

@@ -536,9 +536,11 @@ impl Regions {
         if ranges.len() > RANGES {
             return Err(Error::Busy);
         }
-        let mut held = Held::new(self.own, self.own, 0);
+        // Those who noted a revoke of the region when it was shared before must not take this for that.
+        let generation = self.number();
+        let mut held = Held::new(self.own, self.own, generation);
         held.copy = true;
-        let mut record = Record::new(self.own, 0);
+        let mut record = Record::new(self.own, generation);
         record.holders.insert(self.own);
         for range in ranges {
             let sequence = self.number();
@@ -662,6 +664,13 @@ impl Regions {
             .iter()
             .filter(move |(inner, held)| held.home == own && meets(inner))
             .map(|(inner, _)| *inner)
+    }
+
+    /// Whether this core has to do with a region that has something in common with this range, or may
+    /// come to be the home of one in this view: the recovery from the losses before has not ended.
+    pub fn may_have(&self, range: &Range<u64>) -> bool {
+        let meets = |one: &Region| one.base < range.end && range.start < one.range().end;
+        self.claimed.is_some() || self.held.keys().any(meets)
     }
 
     /// The regions that this core counts as having a copy of, and that have something in common

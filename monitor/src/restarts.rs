@@ -14,11 +14,14 @@
 //! ```
 //!
 //! **Nothing of the former life is used.** Who is told to forget a core, and holds a view at least
-//! as new as the starter's, kills the domains that share a frame of it, takes from all others what
-//! they have of its memory, and zeroes the page of its channel with it. Only when all members of
-//! the view have done so is the memory filled. Who is no member yet was started before and joins
-//! before the next turn: a turn ends when the starter holds the view with the core that it started,
-//! and whoever has the next one waits for that view, so it asks that core too.
+//! as new as the starter's, kills the domains that share a frame of it, and the members of spans that
+//! have mapped what it had mapped there; sees to it that all of that is unmapped in its spaces and that
+//! all regions in its memory are revoked that this core is the home of; waits until this core has none
+//! of them; takes from all domains what they have of its memory, and zeroes the page of its channel
+//! with it (see `forgets`). Only when all members of the view have done so is the memory filled. With
+//! another view, all are asked again. Who is no member yet was started before and joins before the next
+//! turn: a turn ends when the starter holds the view with the core that it started, and whoever has the
+//! next one waits for that view, so it asks that core too.
 //!
 //! **Both ends of a channel begin anew.** Both have zeroed the page, or were told of each other
 //! first afterwards: a survivor connects when membership sends to the core, of which it learns
@@ -28,6 +31,8 @@
 //!
 //! Until it is told to forget a core, a monitor listens to it, for it may have left and not know.
 
+mod forgets;
+
 use crate::boot::{self, BootError};
 use crate::mesh;
 use crate::requests::{Requester, value};
@@ -35,13 +40,18 @@ use crate::{Monitor, domains};
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::vec::Vec;
+use forgets::Forgets;
 use loader::image::Anew;
 use protocols::core_set::CoreSet;
 use protocols::formation::START_LIMIT_NS;
+use protocols::spaces::SpaceId;
 use rt::authority;
 use rt::clock;
 use rt::interface::{Error, cores};
 use urpc::Message;
+
+/// How long others may take to forget a core that is to start, in nanoseconds.
+const FORGET_LIMIT_NS: u64 = 30_000_000_000;
 
 /// Most domains that wait for the start of one core.
 const MAX_REQUESTERS: usize = 64;
@@ -61,9 +71,15 @@ enum Stage {
     View(u32),
     /// The core was stopped; what it had begun is over at this time.
     Quiet(u64),
-    /// Of those that were told to forget it, second, and this core, these have not answered; and
-    /// the round of the view that they have to hold.
-    Forget(CoreSet, CoreSet, u32),
+    /// All of the view were told to forget it, this core as well.
+    Forget {
+        /// Those that have not.
+        waiting: CoreSet,
+        /// The round of the view that they have to hold.
+        round: u32,
+        /// The start is given up then.
+        until_ns: u64,
+    },
     /// It was started, and is to report by then.
     Up(u64),
     /// It runs, and is to join.
@@ -92,6 +108,7 @@ pub struct Restarts {
     round: u32,
     /// What is to be forgotten in views that do not hold here yet: who asks, what, the round.
     held: Vec<(usize, usize, u32)>,
+    forgets: Forgets,
     /// Requests that came before this core's first view.
     early: Vec<(usize, Message)>,
     stop: Option<Stop>,
@@ -105,6 +122,7 @@ impl Default for Restarts {
             turns: VecDeque::new(),
             round: 0,
             held: Vec::new(),
+            forgets: Forgets::default(),
             early: Vec::new(),
             stop: None,
         }
@@ -112,12 +130,21 @@ impl Default for Restarts {
 }
 
 impl Restarts {
-    /// When the first start is to go on or is given up, in nanoseconds.
+    /// When the first start is to go on or is given up, or something that is to be forgotten is to be
+    /// seen to, in nanoseconds.
     pub fn deadline_ns(&self) -> Option<u64> {
-        match self.stage {
+        let of_stage = match self.stage {
             Stage::Quiet(at_ns) | Stage::Up(at_ns) => Some(at_ns),
+            Stage::Forget { until_ns, .. } => Some(until_ns),
             _ => None,
-        }
+        };
+        let of_forgets = self.forgets.deadline_ns();
+        of_stage.into_iter().chain(of_forgets).min()
+    }
+
+    /// The memory of a core that is to be forgotten was unmapped in a space, or could not be by now.
+    pub fn space_forgotten(&mut self, core: usize, space: SpaceId, is_done: bool) {
+        self.forgets.space_done(core, space, is_done);
     }
 
     /// Whether this core is about to stop: it does nothing more for anybody.
@@ -235,14 +262,7 @@ impl Monitor {
             mesh::TURN if self.own == 0 => self.on_turn(from, first != 0, second as u32),
             mesh::YOUR_TURN if from == 0 => self.on_my_turn(first as u32),
             mesh::FORGET => self.on_forget(from, first as usize, second as u32),
-            mesh::FORGOTTEN => {
-                if let Stage::Forget(waiting, _, round) = &mut self.restarts.stage
-                    && u64::from(*round) == second
-                {
-                    waiting.remove(from);
-                    self.fill_if_forgotten();
-                }
-            }
+            mesh::FORGOTTEN => self.on_forgotten(from, first as usize, second as u32),
             mesh::UP => {
                 if self.starting() == Some(from) && matches!(self.restarts.stage, Stage::Up(_)) {
                     self.restarts.stage = Stage::Join;
@@ -261,21 +281,45 @@ impl Monitor {
         if self.round() < round {
             self.restarts.held.push((from, core, round));
         } else if !self.view().cores.contains(core) {
-            self.forget_core(core);
-            self.tell_monitor(from, mesh::FORGOTTEN, [core as u64, round.into()]);
+            self.forget_core(core, from, round);
         } // else whoever asks finds it in the view too
     }
 
-    /// Sees to it that nothing of a core that was stopped is used here.
-    fn forget_core(&mut self, core: usize) {
-        self.end_users_of(core);
-        if let Err(error) = self.store.take_region_back(core) {
-            self.log(&format!(
-                "memory of core {core} cannot be taken back: {error:?}"
-            ));
+    /// Nothing of a core is used here any more: says so to whoever asked.
+    fn core_forgotten(&mut self, core: usize, asker: usize, round: u32) {
+        if asker == self.own {
+            self.on_forgotten(asker, core, round);
+        } else {
+            self.tell_monitor(asker, mesh::FORGOTTEN, [core as u64, round.into()]);
         }
-        self.mesh.forget(&mut self.store, core);
-        self.console.forget(core);
+    }
+
+    /// A core of the view has forgotten one that is to start.
+    fn on_forgotten(&mut self, from: usize, core: usize, asked_in: u32) {
+        let is_it = self.starting() == Some(core);
+        if let Stage::Forget { waiting, round, .. } = &mut self.restarts.stage
+            && is_it
+            && *round == asked_in
+        {
+            waiting.remove(from);
+            self.fill_if_forgotten();
+        }
+    }
+
+    /// Has all of the view forget the core that is being started.
+    fn ask_to_forget(&mut self, core: usize, until_ns: u64) {
+        let (waiting, round) = (self.view().cores.clone(), self.round());
+        let mut others = waiting.clone();
+        others.remove(self.own);
+        self.restarts.stage = Stage::Forget {
+            waiting,
+            round,
+            until_ns,
+        };
+        for other in others.iter() {
+            self.tell_monitor(other, mesh::FORGET, [core as u64, round.into()]);
+        }
+        self.forget_core(core, self.own, round);
     }
 
     /// It is our turn: the core is stopped for good, as soon as our view is new enough.
@@ -312,35 +356,33 @@ impl Monitor {
             }
             _ => {}
         }
-        if self.restarts.deadline_ns().is_none_or(|at| now_ns < at) {
-            return false;
-        }
         let Some(core) = self.starting() else {
             return false;
         };
-        if let Stage::Quiet(_) = self.restarts.stage {
-            let members = self.view().cores.clone();
-            let mut others = members.clone();
-            others.remove(self.own);
-            let round = self.round();
-            for other in others.iter() {
-                self.tell_monitor(other, mesh::FORGET, [core as u64, round.into()]);
+        match self.restarts.stage {
+            Stage::Quiet(at_ns) if at_ns <= now_ns => {
+                self.ask_to_forget(core, now_ns + FORGET_LIMIT_NS);
             }
-            self.forget_core(core);
-            self.restarts.stage = Stage::Forget(others, members, round);
-            self.fill_if_forgotten();
-        } else {
-            // However late it may come.
-            let _ = authority::reset_core(core);
-            self.mesh.lose(core);
-            self.end_start(Err(Error::CoreSilent));
+            Stage::Forget { until_ns, .. } if until_ns <= now_ns => {
+                self.log(&format!(
+                    "core {core} cannot be started: its memory is in use"
+                ));
+                self.end_start(Err(Error::Busy));
+            }
+            Stage::Up(at_ns) if at_ns <= now_ns => {
+                // However late it may come.
+                let _ = authority::reset_core(core);
+                self.mesh.lose(core);
+                self.end_start(Err(Error::CoreSilent));
+            }
+            _ => return false,
         }
         true
     }
 
     /// Fills the core's memory and lets it run, if nobody uses anything of it any more.
     fn fill_if_forgotten(&mut self) {
-        let (Some(core), Stage::Forget(waiting, ..)) = (self.starting(), &self.restarts.stage)
+        let (Some(core), Stage::Forget { waiting, .. }) = (self.starting(), &self.restarts.stage)
         else {
             return;
         };
@@ -392,6 +434,7 @@ impl Monitor {
         if self.restarts.turns.front().copied() != first {
             self.give_turn();
         }
+        self.restarts.forgets.installed(&cores);
         let due = self.restarts.held.extract_if(.., |(_, _, of)| *of <= round);
         for (from, core, round) in due.collect::<Vec<_>>() {
             self.on_forget(from, core, round);
@@ -409,22 +452,15 @@ impl Monitor {
             }
             Stage::Turn => {}
             Stage::View(_) => self.go_on_in_view(),
-            Stage::Quiet(_) | Stage::Forget(..) if cores.contains(core) => {
+            Stage::Quiet(_) | Stage::Forget { .. } if cores.contains(core) => {
                 self.end_start(Err(Error::CoreRuns));
             }
             Stage::Quiet(_) => {}
-            Stage::Forget(waiting, asked, round) => {
-                let round = u64::from(*round);
-                // One whose starter was lost may have joined meanwhile.
-                let new = |other: &usize| !asked.contains(*other);
-                let new: Vec<usize> = cores.iter().filter(new).collect();
-                asked.extend(&new.iter().copied().collect());
-                waiting.extend(&new.iter().copied().collect());
-                *waiting = waiting.iter().filter(|one| cores.contains(*one)).collect();
-                for other in new {
-                    self.tell_monitor(other, mesh::FORGET, [core as u64, round]);
-                }
-                self.fill_if_forgotten();
+            // What was lost with others may have been theirs to revoke; and one whose starter was lost
+            // may have joined meanwhile.
+            Stage::Forget { until_ns, .. } => {
+                let until_ns = *until_ns;
+                self.ask_to_forget(core, until_ns);
             }
             Stage::Up(_) | Stage::Join => {
                 if cores.contains(core) {

@@ -269,6 +269,12 @@ impl Spaces {
         Some(mapping)
     }
 
+    /// Whether the local page table has, or may have, any of these pages.
+    pub fn holds(&self, space: SpaceId, pages: Pages) -> bool {
+        let replica = self.replicas.get(&space);
+        replica.is_some_and(|replica| replica.table.overlapping(pages).next().is_some())
+    }
+
     /// What may be entered into the local page table for a page: it is held, and not about to go.
     pub fn usable(&self, space: SpaceId, page: u64) -> Option<Mapping> {
         let held = self.held(space, page)?;

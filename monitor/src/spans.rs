@@ -21,6 +21,7 @@
 //! Protocol actions are carried out in order; what is to be said about them to the protocol waits
 //! until all of them are (`settle_spans`): nothing that follows may overtake a message.
 
+mod forgotten;
 mod members;
 mod pages;
 
@@ -44,7 +45,7 @@ const PART_PAGES: u64 = SPAN_PART_BYTES / PAGE;
 /// What this monitor remembers of spans.
 #[derive(Default)]
 pub struct Spans {
-    /// Spaces that were made here.
+    /// The number of the next space that is made here.
     made: u32,
     parts: BTreeMap<SpaceId, Part>,
     /// By token.
@@ -150,6 +151,8 @@ enum Purpose {
     /// Of all that was mapped from here, at the end.
     Clear,
     Leave,
+    /// Of all that a core had mapped which is to start anew.
+    Forget(usize),
 }
 
 /// What is left to say or do when all actions are carried out.
@@ -162,7 +165,19 @@ enum Event {
     Orphans,
 }
 
+/// Of the numbers of spaces, a life of a core begins at its own number times this, so that none is
+/// that of a space of a life before.
+const SPACES_OF_LIFE: u32 = 1 << 16;
+
 impl Spans {
+    /// None yet, in this life of the core: see [`rt::startup::Startup::life`].
+    pub fn new(life: u32) -> Self {
+        Self {
+            made: life.wrapping_mul(SPACES_OF_LIFE),
+            ..Self::default()
+        }
+    }
+
     /// Actions are about to be carried out; [`Monitor::settle_spans`] follows.
     pub fn begin(&mut self) {
         self.depth += 1;
@@ -222,6 +237,14 @@ fn pages(address: u64, bytes: u64) -> Result<Pages, Error> {
         first: address / PAGE,
         count: bytes / PAGE,
     })
+}
+
+/// A core's part of the range.
+fn pages_of(core: usize) -> Pages {
+    Pages {
+        first: FIRST + core as u64 * PART_PAGES,
+        count: PART_PAGES,
+    }
 }
 
 fn both() -> Rights {
@@ -332,6 +355,7 @@ impl Monitor {
                 pages,
                 rights,
             } => {
+                self.end_user_of_forgotten(space, pages, rights);
                 self.restrict_here(space, pages, rights);
                 self.spans.events.push_back(Event::Unmapped(work));
             }
@@ -415,6 +439,7 @@ impl Monitor {
                     self.part_over(part);
                 }
             }
+            Purpose::Forget(core) => self.space_forgotten(core, space, result),
         }
         if result == Err(spaces::Error::Busy) {
             return;
@@ -445,9 +470,6 @@ impl Monitor {
 
     /// This core's part of the range.
     fn own_pages(&self) -> Pages {
-        Pages {
-            first: FIRST + self.own as u64 * PART_PAGES,
-            count: PART_PAGES,
-        }
+        pages_of(self.own)
     }
 }

@@ -25,7 +25,8 @@
 //!
 //! Memory that a domain gave back, or that it had when it ended, is taken from everybody on this core
 //! at once. Regions in it that other cores may hold are revoked then, and nobody gets the memory before
-//! the last is [gone](regions::Action::Gone). Memory of a core that was lost is not used again.
+//! the last is [gone](regions::Action::Gone). Memory of a core that was lost is not used again, until the
+//! core starts anew: before, all regions in it are revoked ([`Monitor::serve_forgets`]).
 
 mod work;
 
@@ -316,7 +317,8 @@ impl Monitor {
             return Err(Error::NoSuchCore);
         }
         let what = region(found.object());
-        if self.transfers.is_going(what) || self.agent.regions().is_barred(what) {
+        let is_barred = self.transfers.is_going(what) || self.agent.regions().is_barred(what);
+        if is_barred || self.is_forgotten(&what) {
             return Err(Error::Revoked);
         }
         let sender = self.domains.by_id(asker.domain);
@@ -423,7 +425,11 @@ impl Monitor {
     /// Puts what another core offers into the slot of the domain that it is for.
     fn insert_copy(&mut self, id: OpId, what: Region, terms: u128) {
         let terms = Terms::unpack(terms);
-        let done = self.receiver(&terms).and_then(|(receiver, slot)| {
+        let receiver = match self.is_forgotten(&what) {
+            true => Err(regions::Error::Refused),
+            false => self.receiver(&terms),
+        };
+        let done = receiver.and_then(|(receiver, slot)| {
             let domain = self.domains.by_id(receiver);
             let body = &domain.ok_or(regions::Error::NoReceiver)?.body;
             let put = body.insert(slot, &object(what), terms.rights);

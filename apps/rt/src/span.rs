@@ -24,6 +24,10 @@
 //! image, heap, stack and capabilities are private, and only what is mapped by the span is at the same
 //! address for all of them. It comes to a core when it is touched there first. Touching what is not
 //! mapped, or not so, ends the member with a page fault; when the root ends, all members are killed.
+//!
+//! What a member on a core had mapped stays when that core is lost, for whoever has touched it or does
+//! so. When the core is started anew, all of it is unmapped, and members that have it are killed: its
+//! memory is the new life's. The others go on, and the root may join a member there again.
 
 use crate::interface::{Error, spaces};
 use crate::monitor::{self, Domain};

@@ -24,7 +24,7 @@ const GO: u16 = kinds::kind(&kinds::SPANS, 3);
 /// The root has ended, or the member is not wanted: space, root.
 const END: u16 = kinds::kind(&kinds::SPANS, 4);
 
-/// The bits of a space's number that its core chooses.
+/// The numbers of spaces that their core chooses from, in turn.
 const NUMBERS: u32 = 1 << 24;
 
 /// A member that is about to be.
@@ -48,13 +48,13 @@ impl Monitor {
         if self.spans.space_of(domain).is_ok() {
             return Err(Error::AlreadySpanned);
         }
-        if self.spans.parts.len() >= MAX_PARTS || self.spans.made >= NUMBERS {
+        if self.spans.parts.len() >= MAX_PARTS {
             return Err(Error::TooManySpans);
         }
         let root = self.domains.by_id(domain).ok_or(Error::NoSuchDomain)?;
         root.body.set_paged(USER_SPAN..USER_SPAN_END)?;
-        let space = SpaceId::new(self.own, self.spans.made);
-        self.spans.made += 1;
+        let space = SpaceId::new(self.own, self.spans.made % NUMBERS);
+        self.spans.made = self.spans.made.wrapping_add(1);
         let mut created = Ok(());
         self.agent.with_spaces(|one| {
             created = one.create(space);

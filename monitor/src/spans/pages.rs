@@ -201,7 +201,7 @@ impl Monitor {
     }
 
     /// The core that mapped these pages.
-    fn maker_of(&self, pages: Pages) -> usize {
+    pub(super) fn maker_of(&self, pages: Pages) -> usize {
         (pages.first.saturating_sub(FIRST) / PART_PAGES) as usize
     }
 

@@ -71,7 +71,7 @@ impl Monitor {
                 }
             }
             // Its private RAM is mapped by a CPU driver that may come to life again, and what of the
-            // rest is in use nobody knows: none of it is used again.
+            // rest is in use nobody knows: none of it is used again, unless the core starts anew.
             Action::Adopt { .. } => {}
         }
     }
@@ -254,10 +254,15 @@ impl Monitor {
     pub(super) fn reclaim_late(&mut self) {
         let late: Vec<Range<u64>> = self.store.late().collect();
         for range in late {
-            let homed: Vec<Region> = self.agent.regions().homed_in(range).collect();
-            for one in homed {
-                self.reclaim(one);
-            }
+            self.reclaim_in(range);
+        }
+    }
+
+    /// Has all regions revoked that this core is the home of and that have a part of this range.
+    pub fn reclaim_in(&mut self, range: Range<u64>) {
+        let homed: Vec<Region> = self.agent.regions().homed_in(range).collect();
+        for one in homed {
+            self.reclaim(one);
         }
     }
 }

@@ -54,9 +54,11 @@ impl Store {
     fn sweep(&mut self, base: u64, bytes: u64) -> Result<(), Error> {
         let slot = self.slot()?;
         let inserted = capability::insert(CORES, slot, Kind::Ram, Rights::REVOKE, base, bytes);
-        let swept = inserted.and_then(|()| capability::revoke(slot));
+        if inserted.is_ok() {
+            self.revoke(slot);
+        }
         self.discard(slot);
-        Ok(swept?)
+        Ok(inserted?)
     }
 
     /// Says where a starting core finds its page tables.

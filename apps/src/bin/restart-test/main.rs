@@ -1,5 +1,5 @@
 //! Loses cores, stops cores, and starts them again: `restart-test [--rounds N] [--stops N]
-//! [--leave 1]` (with `--test-hooks`, unless `--rounds 0`).
+//! [--leave 1] [--share N]` (with `--test-hooks`, unless `--rounds 0`).
 //!
 //! In each round the lowest and the highest core but core 0 are lost at once, by a wild write of
 //! their CPU drivers, and started anew, each by another core where there are so many. In the second
@@ -16,14 +16,19 @@
 //!   bind names;
 //! - no domain of it has an id that one had before.
 //!
+//! With `--share N`, the last core is lost so many times while others have memory of it, in their slots
+//! and in spans: they have it until the core starts anew, and nobody has any of it then (see `shares`).
+//!
 //! What makes no sense is refused: to start a core that runs, to stop core 0, cores that are not.
 #![no_std]
 #![no_main]
-#![forbid(unsafe_code)]
 
 extern crate alloc;
 
 mod roles;
+mod shares;
+mod spans;
+mod workers;
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -39,7 +44,7 @@ use rt::{clock, names};
 
 rt::entry!(main);
 
-const USAGE: &str = "restart-test [--rounds N] [--stops N] [--leave 1]";
+const USAGE: &str = "restart-test [--rounds N] [--stops N] [--leave 1] [--share N]";
 /// The program's name.
 pub const NAME: &str = "restart-test";
 /// The word by which a copy knows that it has a role.
@@ -55,34 +60,31 @@ const PAUSE_NS: u64 = 10_000_000;
 
 fn main() -> i32 {
     if let Some(post) = Post::take_up() {
-        return roles::echo(post);
+        return workers::work(post);
     }
     if let Some(status) = roles::play() {
         return status;
     }
-    let arguments = Arguments::of_program(&["--rounds", "--stops", "--leave"]);
+    let arguments = Arguments::of_program(&["--rounds", "--stops", "--leave", "--share"]);
     let numbers = arguments.and_then(|arguments| {
         let rounds = arguments.number("--rounds", 0..=1000)?.unwrap_or(1);
         let stops = arguments.number("--stops", 0..=1000)?.unwrap_or(3);
-        Ok((rounds, stops, arguments.number("--leave", 0..=1)?))
+        let share = arguments.number("--share", 1..=1000)?;
+        Ok((rounds, stops, arguments.number("--leave", 0..=1)?, share))
     });
-    let (rounds, stops, leave) = match numbers {
+    let (rounds, stops, leave, share) = match numbers {
         Ok(numbers) => numbers,
         Err(misuse) => return explain(&misuse, USAGE),
     };
-    let up: Vec<usize> = rt::startup().cores().collect();
-    if up.len() < 2 {
+    if rt::startup().cores().count() < 2 {
         rt::println!("{NAME}: there must be a core to start again: --cores 2 or more");
         return 2;
     }
-    let mut test = Test {
-        up,
-        memory: BTreeMap::new(),
-        fresh: BTreeMap::new(),
-        seen: BTreeSet::new(),
-        outcome: Outcome::default(),
-    };
-    let run = test.run(rounds as usize, stops as usize);
+    let mut test = Test::new();
+    let run = test.measure().and_then(|()| match share {
+        Some(lives) => test.share(lives as usize),
+        None => test.run(rounds as usize, stops as usize),
+    });
     match run.and_then(|()| test.leave(leave == Some(1))) {
         Ok(()) if test.outcome.bad == 0 => {
             rt::println!("{NAME}: passed");
@@ -139,12 +141,28 @@ struct Test {
 }
 
 impl Test {
-    fn run(&mut self, rounds: usize, stops: usize) -> Result<(), Failed> {
-        let (first, last) = (self.up[1], self.up[self.up.len() - 1]);
+    /// Of all cores that are up.
+    pub fn new() -> Self {
+        Self {
+            up: rt::startup().cores().collect(),
+            memory: BTreeMap::new(),
+            fresh: BTreeMap::new(),
+            seen: BTreeSet::new(),
+            outcome: Outcome::default(),
+        }
+    }
+
+    /// What all have at the start.
+    fn measure(&mut self) -> Result<(), Failed> {
         for core in self.up.iter().copied() {
             let pages = monitor::memory(core).map_err(on(core, "its memory"))?;
             self.memory.insert(core, pages);
         }
+        Ok(())
+    }
+
+    fn run(&mut self, rounds: usize, stops: usize) -> Result<(), Failed> {
+        let (first, last) = (self.up[1], self.up[self.up.len() - 1]);
         self.refusals();
         for core in self.up.clone() {
             self.check(core)?;
@@ -332,6 +350,14 @@ impl Test {
     /// Loses cores at once.
     fn lose(&mut self, ends: &[usize]) -> Result<(), Failed> {
         let doomed = self.doom_all(ends)?;
+        self.lose_all(ends)?;
+        self.gone(&doomed, LOST_STATUS)?;
+        self.keep_orphans(doomed);
+        Ok(())
+    }
+
+    /// Has the CPU drivers of cores write where they should not.
+    fn lose_all(&mut self, ends: &[usize]) -> Result<(), Failed> {
         let own = rt::startup().core as usize;
         let target = mappings::of_core(own).map_err(on(own, "mappings"))?;
         let target = target
@@ -350,8 +376,6 @@ impl Test {
                 return Err(format!("core {core} answered {answer:?}; is the hook on?"));
             }
         }
-        self.gone(&doomed, LOST_STATUS)?;
-        self.keep_orphans(doomed);
         Ok(())
     }
 

@@ -1,13 +1,12 @@
 //! What copies of the program do on other cores.
 
-use crate::{NAME, ROLE};
+use crate::workers::{Order, Workers};
+use crate::{Failed, NAME, ROLE, Test, spans};
 use alloc::vec::Vec;
-use apps::crew::{Crew, CrewError, Post};
 use core::sync::atomic::Ordering;
 use rt::frame::Frame;
 use rt::interface::Error;
 use rt::{monitor, names, system_call};
-use urpc::Message;
 
 /// What a parent and its child write into the frame that they share.
 const PARENTS: u64 = 0x0123_4567_89ab_cdef;
@@ -28,6 +27,12 @@ pub fn play() -> Option<i32> {
         ["binder", name] => names::bind(name, 0).map(|()| rest()),
         ["mother", core, name] => number(core).and_then(|core| mother(core as usize, name)),
         ["orphan"] => Ok(rest()),
+        ["span", core, life] => {
+            number(core).and_then(|core| Ok(spans::root(core as usize, number(life)? as usize)))
+        }
+        ["share", life] => number(life).map(|life| share(Some(life as usize))),
+        ["share-two"] => Ok(share(None)),
+        ["span-here"] => Ok(spans::here()),
         _ => Err(Error::BadArgument),
     };
     Some(played.unwrap_or_else(|error| {
@@ -36,26 +41,27 @@ pub fn play() -> Option<i32> {
     }))
 }
 
-/// Adds one to every number, until it is sent home.
-pub fn echo(mut post: Post) -> i32 {
-    while let Some(order) = post.next_order() {
-        let report = Message::new(1, [order.payload[0] + 1, 0, 0, 0, 0, 0, 0]);
-        post.report(&report);
+/// One life of a core whose memory others have.
+fn share(life: Option<usize>) -> i32 {
+    let mut test = Test::new();
+    if let Err(failure) = test.share_once(life) {
+        rt::println!("{NAME}: {failure}");
+        return 1;
     }
-    0
+    i32::from(test.outcome.bad > 0)
 }
 
 /// Has a worker on another core add one to numbers.
 fn caller(core: usize) -> i32 {
     let call = || {
-        let mut crew = Crew::hire(&[core], 0)?;
+        let mut workers = Workers::hire(&[core])?;
         let mut bad = 0;
         for value in 0..20 {
-            crew.order(core, &Message::new(1, [value, 0, 0, 0, 0, 0, 0]))?;
-            bad += i32::from(crew.report(core)?.payload[0] != value + 1);
+            let added = workers.run(core, Order::Add, 0, value)?;
+            bad += i32::from(added != value + 1);
         }
-        crew.dismiss()?;
-        Ok::<i32, CrewError>(bad)
+        workers.dismiss()?;
+        Ok::<i32, Failed>(bad)
     };
     call().unwrap_or_else(|error| {
         rt::println!("{NAME}: a crew on core {core}: {error}");
