@@ -7,7 +7,8 @@
 //!              ┌───────────── agent ─────────────┐
 //!   messages   │ membership ── view ──┬► regions │   what is to be done:
 //!  ──────────► │                      ├► spaces  │ ──────────────────────►
-//!   the time   │      epoch of each   └► names   │   send, fence, map, insert, …
+//!   the time   │      epoch of each   ├► names   │   send, fence, map, insert, …
+//!              │                      └► lending │
 //!              └─ message: old ┊ this ┊ newer ───┘
 //!                      refused ┊      ┊ held back
 //! ```
@@ -28,12 +29,14 @@
 //! What waits is bounded by what the protocols may have under way, a window for each core: nobody
 //! sends more before this core answers.
 
+use crate::lending::{self, Lending};
 use crate::membership::{self, Membership};
 use crate::names::{self, Names};
 use crate::regions::{self, Regions};
 use crate::spaces::{self, Spaces};
 use crate::tree::{Machine, Planner, Strategy};
 use crate::view::View;
+use abi::limits::MAX_CORES;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -63,6 +66,8 @@ pub enum Action {
     Regions(regions::Action),
     /// Of address spaces; never [`spaces::Action::Send`].
     Spaces(spaces::Action),
+    /// Of memory that cores lend each other; never [`lending::Action::Send`].
+    Lending(lending::Action),
 }
 
 /// What an agent has counted.
@@ -83,6 +88,7 @@ pub struct Agent {
     names: Names,
     regions: Regions,
     spaces: Spaces,
+    lending: Lending,
     /// The round of the view that holds; 0 before the first.
     round: u32,
     /// Messages of views that do not hold here yet, by sender, in the order in which they came.
@@ -97,12 +103,14 @@ impl Agent {
     /// The agent of core `own`, in no view yet. Whoever is not heard of for `patience_ns` is
     /// suspected. `machine` must be the same on all cores.
     pub fn new(own: usize, patience_ns: u64, machine: Arc<Machine>) -> Self {
+        let lending = Lending::new(own, nearest_to(own, &machine));
         let planner = Planner::new(own, Strategy::Unicast, machine);
         Self {
             membership: Membership::new(own, patience_ns),
             names: Names::new(own),
             regions: Regions::new(own),
             spaces: Spaces::new(own, planner),
+            lending,
             round: 0,
             held: Vec::new(),
             counters: Counters::default(),
@@ -141,6 +149,11 @@ impl Agent {
     /// Address spaces, to look at.
     pub fn spaces(&self) -> &Spaces {
         &self.spaces
+    }
+
+    /// Memory that cores lend each other, to look at.
+    pub fn lending(&self) -> &Lending {
+        &self.lending
     }
 
     /// When [`Self::on_tick`] is due, in nanoseconds.
@@ -189,6 +202,17 @@ impl Agent {
         let mut actions = Vec::new();
         let of_spaces = work(&mut self.spaces);
         self.take_spaces(of_spaces, &mut actions);
+        actions
+    }
+
+    /// Has memory that cores lend each other do something; see [`Lending`].
+    pub fn with_lending(
+        &mut self,
+        work: impl FnOnce(&mut Lending) -> Vec<lending::Action>,
+    ) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let of_lending = work(&mut self.lending);
+        self.take_lending(of_lending, &mut actions);
         actions
     }
 
@@ -241,6 +265,9 @@ impl Agent {
         } else if let Some(message) = spaces::Message::decode(kind, words) {
             let of_spaces = self.spaces.on_message(from, &message);
             self.take_spaces(of_spaces, actions);
+        } else if let Some(message) = lending::Message::decode(kind, words) {
+            let of_lending = self.lending.on_message(from, &message);
+            self.take_lending(of_lending, actions);
         } else {
             self.counters.bad += 1;
         }
@@ -273,6 +300,8 @@ impl Agent {
         self.take_spaces(of_spaces, actions);
         let of_names = self.names.installed(view);
         self.take_names(of_names, actions);
+        let of_lending = self.lending.installed(view);
+        self.take_lending(of_lending, actions);
         for (from, line) in core::mem::take(&mut self.held) {
             self.deliver(from, line, actions);
         }
@@ -315,12 +344,39 @@ impl Agent {
             });
         }
     }
+
+    fn take_lending(&mut self, of_lending: Vec<lending::Action>, actions: &mut Vec<Action>) {
+        for action in of_lending {
+            actions.push(match action {
+                lending::Action::Send(to, message) => {
+                    Action::Send(to, self.tagged(message.encode()))
+                }
+                other => Action::Lending(other),
+            });
+        }
+    }
+}
+
+/// All other cores, by what messages to them cost and then by number; none where they cost the same.
+fn nearest_to(own: usize, machine: &Machine) -> Vec<usize> {
+    let cost = |core: &usize| {
+        let cost = machine.cost(own, *core);
+        let all = [cost.send_ns, cost.latency_ns, cost.receive_ns];
+        (all.map(u64::from).iter().sum::<u64>(), *core)
+    };
+    let mut others: Vec<usize> = (0..MAX_CORES).filter(|core| *core != own).collect();
+    others.sort_by_key(cost);
+    match others.is_sorted() {
+        true => Vec::new(),
+        false => others,
+    }
 }
 
 /// Whether messages of this kind belong to a view.
 fn is_of_a_view(kind: u16) -> bool {
-    use crate::kinds::{NAMES, REGIONS, SPACES};
-    NAMES.contains(&kind) || REGIONS.contains(&kind) || SPACES.contains(&kind)
+    use crate::kinds::{LENDING, NAMES, REGIONS, SPACES};
+    let all = [NAMES, REGIONS, SPACES, LENDING];
+    all.iter().any(|range| range.contains(&kind))
 }
 
 #[cfg(test)]
@@ -486,7 +542,7 @@ mod tests {
                 let from = [0, 2, 2, 5, 255][random() as usize % 5];
                 let kind = match random() % 8 {
                     0 => random() as u16,
-                    _ => 0x70 + (random() % 0x70) as u16,
+                    _ => 0x70 + (random() % 0x90) as u16,
                 };
                 let mut words = [0; 7];
                 for word in &mut words {

@@ -449,7 +449,7 @@ impl Monitor {
             return Err(Error::BadArgument);
         }
         let domain = self.domains.by_id(id).ok_or(Error::NoSuchDomain)?;
-        let frame = self.store.shared_frame(pages)?;
+        let frame = self.store.any_frame(pages)?;
         let address = domain.next_frame;
         // Even after a failure, when a part may be mapped: that place stays empty.
         domain.next_frame += pages * PAGE;
@@ -554,16 +554,19 @@ impl Monitor {
         }
     }
 
-    /// Kills the domains that share a frame of another core. Whoever shared it with them is
+    /// Kills the domains that share a frame of another core, or have made one of what was borrowed
+    /// from it. Whoever shared it with them is
     /// gone, and the memory is to be used anew.
     pub fn end_users_of(&mut self, core: usize) {
         let region = &authority::machine().cores()[core];
         let end = region.region + region.private_bytes + region.shared_bytes;
+        let makers = self.family.makers_in(&(region.region..end));
         for number in self.domains.numbers() {
             let domain = self.domains.by_number(number);
             let Some(domain) = domain.filter(|domain| {
                 let frame = domain.frame.map(|frame| frame.physical);
                 frame.is_some_and(|at| (region.region..end).contains(&at))
+                    || makers.contains(&domain.id)
             }) else {
                 continue;
             };
@@ -571,6 +574,8 @@ impl Monitor {
             self.end_user_of(id, core);
             self.end_now(number);
         }
+        // What shares them elsewhere is killed there.
+        self.forget_frames(&(region.region..end));
     }
 
     /// Kills a domain of this core that shares memory of another one, unless it was killed.

@@ -8,9 +8,11 @@ use crate::Monitor;
 use crate::domains::{Request, SharedFrame};
 use crate::mesh;
 use crate::requests::{Answer, Requester, value};
+use abi::layout::PAGE;
 use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
+use core::ops::Range;
 use rt::authority::{SharedRam, Store};
 use rt::interface::{Error, LOST_STATUS};
 use urpc::Message;
@@ -147,6 +149,13 @@ impl Family {
         }
     }
 
+    /// Domains that made, or have mapped, frames in a range of physical memory.
+    pub fn makers_in(&self, range: &Range<u64>) -> Vec<u64> {
+        let frames = self.frames.range(range.clone());
+        let users = frames.flat_map(|(_, frame)| frame.users.iter().chain([&frame.maker]));
+        users.copied().collect()
+    }
+
     /// Another core was asked to start a child with this frame.
     pub fn expect(&mut self, frame: Option<u64>) {
         if let Some(frame) = frame.and_then(|id| self.frames.get_mut(&id)) {
@@ -197,8 +206,24 @@ impl Monitor {
         self.family.children.remove(&child);
     }
 
-    /// Makes a frame for a domain of this core: its address there, its bytes, its id.
-    pub fn frame_for(&mut self, domain: u64, bytes: u64) -> Answer {
+    /// Answers with a frame for a domain of this core: its address there, its bytes, its id; now, or
+    /// when there is memory for it of another core.
+    pub fn frame_for(
+        &mut self,
+        requester: Requester,
+        domain: u64,
+        bytes: u64,
+    ) -> Result<Option<[u64; 5]>, Error> {
+        match self.frame_of_memory_here(domain, bytes) {
+            Err(Error::NoMemory) if !self.store.has_shared(bytes.div_ceil(PAGE)) => {
+                self.borrow_for(requester, domain, bytes)
+            }
+            answer => answer.map(Some),
+        }
+    }
+
+    /// Makes a frame of shared RAM that this core has, or has borrowed.
+    pub fn frame_of_memory_here(&mut self, domain: u64, bytes: u64) -> Answer {
         let frames = &self.family.frames;
         let own = frames
             .values()
@@ -217,6 +242,15 @@ impl Monitor {
         };
         self.family.frames.insert(id, made);
         Ok([address, bytes, id, 0, 0])
+    }
+
+    /// Frames in a range of another core's memory are none any more.
+    pub fn forget_frames(&mut self, range: &Range<u64>) {
+        let frames = self.family.frames.extract_if(range.clone(), |_, _| true);
+        let gone: Vec<Frame> = frames.map(|(_, frame)| frame).collect();
+        for frame in gone {
+            self.store.release_frame(frame.ram);
+        }
     }
 
     /// The child of a domain of this core.

@@ -19,6 +19,8 @@ pub const SPACES: Range<u16> = 0xc0..0xe0;
 
 /// Domains that span cores: their members, and memory that is free.
 pub const SPANS: Range<u16> = 0xe0..0xf0;
+/// Memory that cores lend each other.
+pub const LENDING: Range<u16> = 0xf0..0x100;
 
 /// The `n`th kind of a range; does not compile where there are not so many.
 pub const fn kind(range: &Range<u16>, n: u16) -> u16 {
@@ -28,7 +30,7 @@ pub const fn kind(range: &Range<u16>, n: u16) -> u16 {
 
 const _: () = {
     let all = [
-        FORMATION, MESH, CONSOLE, MEMBERSHIP, REGIONS, NAMES, SPACES, SPANS,
+        FORMATION, MESH, CONSOLE, MEMBERSHIP, REGIONS, NAMES, SPACES, SPANS, LENDING,
     ];
     let mut at = 1;
     while at < all.len() {

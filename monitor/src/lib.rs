@@ -16,6 +16,7 @@
 //! | [`spaces`]     | one page-table replica a core, and unmaps that hold on all       |
 //! | [`regions`]    | capabilities that exist on more than one core                    |
 //! | [`names`]      | a registry of names that every core has a copy of                |
+//! | [`lending`]    | memory that cores lend each other                                |
 //! | [`kinds`]      | kinds of messages, each a protocol's own                         |
 //! | [`lines`]      | text that arrives in pieces from many, put together line by line |
 #![no_std]
@@ -29,6 +30,7 @@ pub mod boot_tree;
 pub mod core_set;
 pub mod formation;
 pub mod kinds;
+pub mod lending;
 pub mod lines;
 pub mod membership;
 pub mod names;

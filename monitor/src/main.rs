@@ -16,6 +16,7 @@
 //! | `family`    | domains' children on whichever core, frames shared with them         |
 //! | `registry`  | names, for domains                                                   |
 //! | `transfers` | capabilities that domains send to other cores                        |
+//! | `loans`     | memory that is borrowed from other cores, and lent to them           |
 //! | `spans`     | domains that run on several cores in one address space               |
 //! | `console`   | text: from domains, monitors, CPU drivers to core 0's serial port    |
 //! | `report`    | what is said of a domain that died                                   |
@@ -32,6 +33,7 @@ mod console;
 mod devices;
 mod domains;
 mod family;
+mod loans;
 mod mesh;
 mod registry;
 mod report;
@@ -50,6 +52,7 @@ use console::Console;
 use devices::Devices;
 use domains::{Domains, Spawn, Text};
 use family::Family;
+use loans::Loans;
 use mesh::Mesh;
 use protocols::agent::{self, Agent, Line};
 use protocols::awake::Awake;
@@ -124,6 +127,7 @@ pub struct Monitor {
     registry: Registry,
     transfers: Transfers,
     spans: Spans,
+    loans: Loans,
     restarts: Restarts,
     /// The domain that the command line named (core 0 only).
     program: Option<u64>,
@@ -192,6 +196,7 @@ fn main() -> i32 {
         registry: Registry::default(),
         transfers: Transfers::default(),
         spans: Spans::new(life),
+        loans: Loans::default(),
         restarts: Restarts::default(),
         program: None,
         shutdown: None,
@@ -319,6 +324,7 @@ impl Monitor {
             self.console.deadline_ns(),
             self.spans.deadline_ns(),
             self.transfers.deadline_ns(),
+            self.loans.deadline_ns(),
             self.restarts.deadline_ns(),
             shutdown,
         ]
@@ -417,7 +423,7 @@ impl Monitor {
         self.send_freed_if_due(now_ns);
         self.form(formed);
         self.carry_out(changed);
-        busy | self.restarts_tick(now_ns)
+        busy | self.loans_tick(now_ns) | self.restarts_tick(now_ns)
     }
 
     /// Does what forming the first view takes.
@@ -499,6 +505,7 @@ impl Monitor {
             Action::Names(action) => self.on_names(&action),
             Action::Regions(action) => self.on_regions(action),
             Action::Spaces(action) => self.on_spaces(action),
+            Action::Lending(action) => self.on_lending(&action),
         }
     }
 

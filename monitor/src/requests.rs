@@ -241,7 +241,7 @@ impl Monitor {
                 let request = self.spawn_request(id, token, arguments)?;
                 self.spawn_child(id, job, request)
             }
-            interface::FRAME => self.frame_for(id, a),
+            interface::FRAME => return self.frame_for(requester, id, a),
             interface::RAM => self.make_ram(id, a, b).map(|()| [0; 5]),
             interface::FREE => return self.free_ram(requester, id, a),
             interface::DEVICE => self.give_device(id, [a, b, c, d]),
@@ -446,7 +446,9 @@ impl Monitor {
             }
             interface::MEMORY => {
                 let (private, shared) = self.store.pages();
-                Ok([private, shared, 0, 0, 0])
+                let borrowed = self.store.pages_borrowed();
+                let lent = self.agent.lending().pages_lent();
+                Ok([private, shared, borrowed, lent, 0])
             }
             interface::LIST => self.list(a),
             interface::LOCATE => devices::locate(a, b),

@@ -18,6 +18,7 @@ mod body;
 mod cores;
 mod device;
 mod foreign;
+mod loans;
 mod log;
 mod mesh;
 mod ram;
@@ -30,6 +31,7 @@ pub use body::{Body, Life, Region};
 pub use cores::*;
 pub use device::{Device, IoApic, Route};
 pub use foreign::{Found, look_up, note_shared};
+pub use loans::uses_any;
 pub use log::KernelLog;
 pub use store::{SharedRam, Store};
 

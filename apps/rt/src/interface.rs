@@ -53,7 +53,9 @@ pub const WILD_WRITE: u16 = 10;
 pub const COUNTER: u16 = 11;
 /// Sends back what it was sent.
 pub const ECHO: u16 = 12;
-/// Asks how much memory a core has left. Back: free pages of private RAM, of shared RAM.
+/// Asks how much memory a core has left. Back: free pages of private RAM, of its own shared RAM;
+/// pages of other cores' shared RAM that it has borrowed; and pages of its own that it has lent, or
+/// had lent to cores that were lost, where others use them still.
 pub const MEMORY: u16 = 13;
 /// Makes RAM of the domain's own: bytes, a multiple of the page size, and the empty slot of
 /// the asking domain that the capability is put into. It stays until [`FREE`] or the domain's end.

@@ -475,6 +475,11 @@ pub fn memory(core: usize) -> Result<(u64, u64), Error> {
     ask(core, interface::MEMORY, [0; 6]).map(|results| (results[0], results[1]))
 }
 
+/// How much memory a core has from others, and others from it: pages of shared RAM borrowed, lent.
+pub fn loans(core: usize) -> Result<(u64, u64), Error> {
+    ask(core, interface::MEMORY, [0; 6]).map(|results| (results[2], results[3]))
+}
+
 /// Has all monitors spread messages to many cores by another strategy: see
 /// [`interface::STRATEGY`].
 pub fn set_strategy(strategy: u64, arity: u64) -> Result<(), Error> {

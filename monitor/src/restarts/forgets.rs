@@ -79,6 +79,7 @@ impl Monitor {
     /// Begins to forget a core that was stopped, for somebody who asked in a round.
     pub(super) fn forget_core(&mut self, core: usize, asker: usize, round: u32) {
         self.end_users_of(core);
+        self.forget_loans_of(core);
         self.mesh.forget(&mut self.store, core);
         self.console.forget(core);
         let spaces = self.end_span_users_of(core);

@@ -27,6 +27,8 @@ struct Late {
 pub(super) enum From {
     Private,
     Shared,
+    /// What was borrowed from another core.
+    Loan,
     /// None: a device.
     Nowhere,
 }

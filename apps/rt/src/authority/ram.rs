@@ -60,6 +60,31 @@ impl Pool {
         Ok(ram)
     }
 
+    /// Takes `most` pages in a row, or else the longest row there is of at least `least`.
+    pub fn take_most(&mut self, least: u64, most: u64) -> Result<Ram, Error> {
+        let longest = self.free.iter().map(|ram| ram.pages).max().unwrap_or(0);
+        let pages = longest.min(most);
+        if pages < least {
+            return Err(Error::NoMemory);
+        }
+        self.take(pages)
+    }
+
+    /// Whether there are so many pages in a row.
+    pub fn has(&self, pages: u64) -> bool {
+        self.free.iter().any(|ram| ram.pages >= pages)
+    }
+
+    /// The capability to all of it.
+    pub fn capability(&self) -> Address {
+        self.capability
+    }
+
+    /// Where it starts.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
     /// Takes pages and makes one object of them, whose capability goes into `destination`.
     pub fn make(&mut self, kind: Kind, pages: u64, destination: Address) -> Result<Ram, Error> {
         let ram = self.take(pages)?;
@@ -123,5 +148,16 @@ mod tests {
         pool.give(b);
         assert_eq!(pool.pages(), 10);
         assert_eq!(pool.take(10).map(|ram| ram.pages), Ok(10));
+    }
+
+    #[test]
+    fn a_pool_gives_what_it_has_of_what_is_wanted() {
+        let mut pool = Pool::new(Address(1), 0x10_0000, 10 * PAGE);
+        let pages = |taken: Result<Ram, Error>| taken.map(|ram| ram.pages);
+        assert_eq!(pages(pool.take_most(1, 4)), Ok(4));
+        assert!(pool.has(6) && !pool.has(7));
+        assert_eq!(pages(pool.take_most(7, 9)), Err(Error::NoMemory));
+        assert_eq!(pages(pool.take_most(2, 9)), Ok(6));
+        assert_eq!(pages(pool.take_most(1, 1)), Err(Error::NoMemory));
     }
 }

@@ -1,6 +1,7 @@
 //! What a monitor has: RAM, empty slots, and its own address space.
 
 use super::foreign::{Foreign, From};
+use super::loans::Loan;
 use super::ram::{Pool, Ram};
 use super::slots::{ADDED_SLOTS, Slots, cnode_index};
 use super::space::{self, Mapping};
@@ -13,6 +14,7 @@ use abi::layout::{LARGE_PAGE, MONITOR_WINDOW, PAGE};
 use abi::limits::MAX_CORES;
 use abi::syscall::{FIRST_DOORBELL, MAP_PAGES, rights};
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 /// Pages of a CNode that is added.
 const CNODE_PAGES: u64 = ADDED_SLOTS * SLOT_BYTES / PAGE;
@@ -33,7 +35,9 @@ pub struct Store {
     /// RAM that only this core's CPU driver maps.
     private: Pool,
     /// RAM of this core that no CPU driver maps, for frames that cores share.
-    shared: Pool,
+    pub(super) shared: Pool,
+    /// RAM of other cores that this one has borrowed, for the same.
+    pub(super) loans: Vec<Loan>,
     slots: Slots,
     pub(super) foreign: Foreign,
     /// Doorbells of other cores, by core and vector.
@@ -49,13 +53,14 @@ pub(super) struct Block {
     used: u64,
 }
 
-/// A frame that domains of several cores may map: of this core's shared RAM, or of another's
-/// that its monitor lends to domains of this one.
+/// A frame that domains of several cores may map: of shared RAM that is this core's or that it has
+/// borrowed, or of another core's that its monitor lets domains of this one have.
 #[derive(Debug)]
 pub struct SharedRam {
     ram: Ram,
     pub(super) capability: Address,
-    is_own: bool,
+    /// Where its RAM goes when nobody has it mapped.
+    pool: From,
 }
 
 impl SharedRam {
@@ -110,6 +115,7 @@ impl Store {
         let mut store = Self {
             private: Pool::new(PRIVATE_RAM, free, end - free),
             shared: Pool::new(slot, shared, bytes),
+            loans: Vec::new(),
             slots,
             foreign,
             doorbells: BTreeMap::new(),
@@ -218,6 +224,7 @@ impl Store {
         match pool {
             From::Private => self.private.give(ram),
             From::Shared => self.shared.give(ram),
+            From::Loan => self.give_to_loan(ram),
             From::Nowhere => {}
         }
     }
@@ -288,10 +295,24 @@ impl Store {
         Ok(())
     }
 
-    /// Takes shared RAM, makes a frame of it and zeroes that, for domains to map.
+    /// Takes shared RAM of this core, makes a frame of it and zeroes that, for domains to map.
     pub fn shared_frame(&mut self, pages: u64) -> Result<SharedRam, Error> {
+        self.frame_of(pages, false)
+    }
+
+    /// As [`Self::shared_frame`]; where this core has too little, of what it has borrowed.
+    pub fn any_frame(&mut self, pages: u64) -> Result<SharedRam, Error> {
+        let borrowed = !self.shared.has(pages) && self.has_loan_for(pages);
+        self.frame_of(pages, borrowed)
+    }
+
+    fn frame_of(&mut self, pages: u64, borrowed: bool) -> Result<SharedRam, Error> {
         let slot = self.slot()?;
-        let ram = match self.shared.make(Kind::Frame, pages, slot) {
+        let made = match borrowed {
+            false => self.shared.make(Kind::Frame, pages, slot),
+            true => self.make_of_loan(pages, slot),
+        };
+        let ram = match made {
             Ok(ram) => ram,
             Err(error) => {
                 self.discard(slot);
@@ -301,7 +322,7 @@ impl Store {
         let frame = SharedRam {
             ram,
             capability: slot,
-            is_own: true,
+            pool: if borrowed { From::Loan } else { From::Shared },
         };
         // The CPU driver does not reach it, so it could not zero it.
         for (_, offset, pages) in space::pieces(0, pages) {
@@ -317,7 +338,7 @@ impl Store {
         Ok(frame)
     }
 
-    /// The frame that another core's monitor lends to domains of this one.
+    /// The frame that another core's monitor lets domains of this one have.
     pub fn foreign_frame(&mut self, base: u64, bytes: u64) -> Result<SharedRam, Error> {
         let access = Rights::READ | Rights::WRITE | Rights::REVOKE;
         let capability = self.slot()?;
@@ -328,7 +349,7 @@ impl Store {
                     pages: bytes / PAGE,
                 },
                 capability,
-                is_own: false,
+                pool: From::Nowhere,
             }),
             Err(error) => {
                 self.discard(capability);
@@ -337,13 +358,13 @@ impl Store {
         }
     }
 
-    /// Takes a frame from all domains of this core that have it. If it is this core's, its RAM
-    /// is free afterwards.
+    /// Takes a frame from all domains of this core that have it. If it was made here, its RAM is
+    /// free afterwards.
     pub fn release_frame(&mut self, frame: SharedRam) {
         self.revoke(frame.capability);
         self.discard(frame.capability);
-        if frame.is_own {
-            self.give_back(frame.ram, From::Shared);
+        if !matches!(frame.pool, From::Nowhere) {
+            self.give_back(frame.ram, frame.pool);
         }
     }
 
