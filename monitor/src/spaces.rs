@@ -30,9 +30,13 @@
 //! in the round and acknowledge after their local unmap; the initiator has done so before it asked.
 //! What could bring a translation back is a grant that was sent before and comes after. Between home
 //! and holder messages may pass one another, as a round goes by its tree. So whoever takes part in a
-//! round while it waits for an answer does not install what that answer grants: a map counts as done
-//! without it (the next touch faults), a fetch asks again. An initiator installs nothing that
-//! overlaps its own unmap, and asks for such pages only after it.
+//! round while it waits for an answer does not install what that answer grants, and asks again. An
+//! initiator installs nothing that overlaps its own unmap, and asks for such pages only after it.
+//!
+//! **Whoever maps holds it.** So a map, too, ends only when the initiator has installed the grant, or
+//! knows that the mapping is gone again. A table that is lost with the home can then be put together
+//! from the replicas. (Of a mapping that others restrict in part in that time, it takes one part;
+//! and whoever leaves meanwhile takes nothing.)
 //!
 //! Two unmaps of one page both return after all is done: the second one waits at the home and finds
 //! nothing left. To protect is the same with other rights: replicas only lose rights by it; whatever
@@ -50,9 +54,14 @@
 //! reported that anybody who reported knows of, or said that they were never told (`Query`, `Absent`).
 //! Those are all who hold anything: a core is granted nothing before all others know of it. A last round tells all the span; whoever did not
 //! hear it by the next view change reports again. A home that outlives a view change in the midst of a
-//! join or leave tells all the span anew, with whoever may have been told in it. A map that the old home may have done or not fails
-//! with [`Error::Lost`] unless the entry is there: it is never done twice. An unmap is asked for again.
-//! Mappings that only cores outside of the view held are gone with them.
+//! join or leave tells all the span anew, with whoever may have been told in it. A map that the old
+//! home may have done or not fails with [`Error::Lost`] unless something of it is there: it is never
+//! done twice. An unmap is asked for again.
+//!
+//! **What is free.** The home says of all that it takes out of its table, once, that it is free. It
+//! has to know of it: what no replica has when a home is lost, be it in the midst of an unmap, no
+//! home speaks of again. No core has it or gets it; whoever mapped it knows so when all that it
+//! mapped is unmapped.
 
 use crate::core_set::CoreSet;
 use crate::round::{self, Payload, Round};
@@ -69,7 +78,7 @@ mod tests;
 pub use crate::round::WINDOW;
 use message::Change;
 pub use message::{Answer, Ask, Error, Mapping, Message, Pages, Rights, SpaceId};
-use table::{Entry, Table};
+use table::Table;
 
 /// Most spaces that one core makes.
 pub const MAX_SPACES: usize = 4096;
@@ -180,6 +189,8 @@ struct Operation {
     /// What a fetch is for.
     access: Rights,
     stage: Stage,
+    /// Of a map: a home has done it, and is asked again what to install.
+    is_done: bool,
 }
 
 impl Operation {
@@ -290,6 +301,11 @@ impl Spaces {
     pub fn mapped(&self, space: SpaceId, page: u64) -> Option<Mapping> {
         let home = self.homes.get(&space)?;
         Some(home.table.at(page)?.0)
+    }
+
+    /// The spaces whose home is here.
+    pub fn homes(&self) -> impl Iterator<Item = SpaceId> {
+        self.homes.keys().copied()
     }
 
     /// Whether the home of a space is here, and knows of it.
@@ -437,6 +453,7 @@ impl Spaces {
             ask,
             access,
             stage: Stage::Held,
+            is_done: false,
         };
         let rights = if ask == Ask::Leave {
             Rights::NONE
@@ -449,6 +466,9 @@ impl Spaces {
             operation.stage = Stage::Local;
         }
         self.operations.insert(sequence, operation);
+        if ask == Ask::Leave {
+            self.release(&mut actions);
+        }
         if let Some(pages) = local {
             let cause = Cause::Operation(sequence);
             self.work(space, pages, rights, cause, &mut actions);
@@ -526,21 +546,40 @@ impl Spaces {
             return;
         };
         operation.stage = Stage::Asked { is_old: false };
+        let mut ask = operation.ask;
+        if let Ask::Map { again, .. } = &mut ask {
+            *again |= operation.is_done;
+        }
         let message = Message::Ask {
             sequence,
             space: operation.space,
-            ask: operation.ask,
+            ask,
         };
         self.send(replica.home, message, actions);
     }
 
-    /// Fetches that nothing stands in the way of any more.
+    /// Asks for what nothing stands in the way of any more.
     fn release(&mut self, actions: &mut Vec<Action>) {
+        let held = |operation: &Operation| operation.stage == Stage::Held;
+        let leaving = |space: SpaceId| {
+            let mut all = self.operations.values();
+            all.any(|one| one.space == space && one.ask == Ask::Leave)
+        };
+        let over: Vec<u32> = self
+            .operations
+            .iter()
+            .filter(|(_, one)| held(one) && one.is_done && leaving(one.space))
+            .map(|(sequence, _)| *sequence)
+            .collect();
+        // Whoever leaves holds nothing.
+        for sequence in over {
+            self.finish(sequence, Ok(()), actions);
+        }
         let is_free = |operation: &Operation| match operation.ask {
             Ask::Fetch { page } => !self.is_blocked(operation.space, Pages::one(page)),
+            Ask::Map { mapping, .. } => !self.is_blocked(operation.space, mapping.pages),
             _ => false,
         };
-        let held = |operation: &Operation| operation.stage == Stage::Held;
         let free: Vec<u32> = self
             .operations
             .iter()
@@ -624,13 +663,19 @@ impl Spaces {
             return;
         };
         let (space, ask, access) = (operation.space, operation.ask, operation.access);
+        // It has gone again since, unless another home says so, which may not have known of it.
+        let is_over = operation.is_done && !matches!(ask, Ask::Map { again: true, .. });
         if self.home(space).is_some_and(|home| home != from) {
             return;
         }
         let mut result = match answer {
-            Answer::Failed(error) => Err(error),
-            Answer::Done | Answer::Grant(_) => Ok(()),
+            Answer::Failed(error) if !is_over => Err(error),
+            Answer::Failed(_) | Answer::Done | Answer::Grant(_) => Ok(()),
         };
+        if answer == Answer::Done && matches!(ask, Ask::Map { .. }) {
+            self.hold(sequence, actions);
+            return;
+        }
         if let Answer::Grant(mut mapping) = answer {
             if let Ask::Fetch { page } = ask
                 && self.is_blocked(space, mapping.pages)
@@ -641,14 +686,11 @@ impl Spaces {
             let can_install = !is_old && !self.is_blocked(space, mapping.pages);
             if can_install && mapping.rights.include(access) {
                 self.install(space, mapping, actions);
-            } else if !can_install && matches!(ask, Ask::Fetch { .. }) {
-                if let Some(operation) = self.operations.get_mut(&sequence) {
-                    operation.stage = Stage::Held;
-                }
-                self.release(actions);
-                return;
             } else if can_install {
                 result = Err(Error::NotAllowed);
+            } else {
+                self.hold(sequence, actions);
+                return;
             }
         }
         if ask == Ask::Leave && matches!(result, Ok(()) | Err(Error::NoSuchSpace)) {
@@ -656,6 +698,15 @@ impl Spaces {
             self.replicas.remove(&space);
         }
         self.finish(sequence, result, actions);
+        self.release(actions);
+    }
+
+    /// The home knows of it, but it cannot be installed: asks again, once nothing stands in the way.
+    fn hold(&mut self, sequence: u32, actions: &mut Vec<Action>) {
+        if let Some(operation) = self.operations.get_mut(&sequence) {
+            operation.stage = Stage::Held;
+            operation.is_done = matches!(operation.ask, Ask::Map { .. });
+        }
         self.release(actions);
     }
 
@@ -743,7 +794,7 @@ impl Spaces {
         actions: &mut Vec<Action>,
     ) {
         let mut answered = self.answered.get(&from).into_iter().flatten();
-        let known = answered.find(|(number, _)| *number == sequence);
+        let known = answered.find(|(number, _)| *number == sequence && !ask.is_repeatable());
         let at_once = if let Some((_, answer)) = known {
             Some(*answer)
         } else if let Some(home) = self.homes.get_mut(&space) {
@@ -819,35 +870,24 @@ impl Spaces {
             Ask::Leave if !is_member => Answer::Done,
             _ if !is_member => Answer::Failed(Error::NotMember),
             Ask::Map { mapping, again } => {
-                let same = |(other, _): (Mapping, &Entry)| {
-                    (other.pages, other.frame) == (mapping.pages, mapping.frame)
-                };
-                let mut there = home.table.overlapping(mapping.pages).peekable();
-                if there.peek().is_some() {
-                    let is_same = again && there.all(same);
-                    drop(there);
-                    if is_same {
-                        Answer::Done
-                    } else {
-                        Answer::Failed(Error::Exists)
+                let overlapping = home.table.overlapping(mapping.pages);
+                let there: Vec<Mapping> = overlapping.map(|(other, _)| other).collect();
+                // Others may have unmapped or protected some of it.
+                let is_part = |other: &&Mapping| again && other.is_part_of(mapping);
+                let part = there.iter().rev().find(is_part).copied();
+                match part {
+                    Some(part) => home.table.grant(part, from),
+                    None if !there.is_empty() => Answer::Failed(Error::Exists),
+                    None if again => Answer::Failed(Error::Lost),
+                    None if home.table.0.len() >= MAX_ENTRIES => Answer::Failed(Error::Full),
+                    None => {
+                        home.table.put(mapping, CoreSet::default());
+                        home.table.grant(mapping, from)
                     }
-                } else if again {
-                    Answer::Failed(Error::Lost)
-                } else if home.table.0.len() >= MAX_ENTRIES {
-                    Answer::Failed(Error::Full)
-                } else {
-                    drop(there);
-                    home.table.put(mapping, CoreSet::from_iter([from]));
-                    Answer::Grant(mapping)
                 }
             }
-            Ask::Fetch { page } => match home.table.at(page) {
-                Some((mapping, _)) => {
-                    if let Some(entry) = home.table.0.get_mut(&mapping.pages.first) {
-                        entry.holders.insert(from);
-                    }
-                    Answer::Grant(mapping)
-                }
+            Ask::Fetch { page } => match home.table.at(page).map(|(mapping, _)| mapping) {
+                Some(mapping) => home.table.grant(mapping, from),
                 None => Answer::Failed(Error::NotMapped),
             },
             Ask::Restrict { pages, rights } => {
@@ -981,8 +1021,7 @@ impl Spaces {
         let (from, sequence) = (request.from, request.sequence);
         match request.ask {
             Ask::Settle => return,
-            // Asked again, it is done again.
-            Ask::Fetch { .. } => {}
+            ask if ask.is_repeatable() => {}
             _ => {
                 let answered = self.answered.entry(from).or_default();
                 answered.truncate(WINDOW - 1);
@@ -1078,6 +1117,12 @@ impl Spaces {
             }
             for entry in home.table.0.values_mut() {
                 entry.holders = living(&entry.holders);
+            }
+            if home.recovery.is_none() && home.span.is_empty() {
+                // Nobody is left who could ask for it.
+                let space = *space;
+                let mapped = home.table.carve(Pages::ALL).into_iter();
+                actions.extend(mapped.map(|(mapping, _)| Action::Freed { space, mapping }));
             }
             // Whoever has reported does so again.
             home.recovery.is_none() && !home.span.is_empty()

@@ -18,7 +18,7 @@ use crate::node::{Context, Node, Outcome, Output, Outputs, Protocol};
 use protocols::agent::{Action, Agent, Line};
 use protocols::core_set::{CoreSet, WORDS};
 use protocols::kinds;
-use protocols::membership::Message;
+use protocols::membership::{Membership, Message};
 use protocols::tree::{self, Strategy};
 use protocols::view::{Epoch, View};
 use std::collections::VecDeque;
@@ -158,8 +158,7 @@ impl<L: Load> Node for AgentNode<L> {
             return;
         };
         self.act(now_ns, outputs, |load, hands| {
-            let begin =
-                |membership: &mut protocols::membership::Membership| membership.begin(view, now_ns);
+            let begin = |membership: &mut Membership| membership.begin(view, now_ns);
             let actions = hands.agent.with_membership(begin);
             load.take(actions, hands);
         });

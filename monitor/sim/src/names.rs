@@ -6,15 +6,15 @@
 //! force at some time between its beginning and its end; *what was acknowledged* came into force
 //! between its beginning and its end; *nothing changes by itself*: what is bound stays until its
 //! owner asks for another thing, or is gone. In the end all that was asked for has an answer, all
-//! have one replica, nothing in it is a dead domain's, and whoever watches a name was told of its
-//! value last.
+//! have one replica and nothing under way, nothing in it is a dead domain's, and whoever watches a
+//! name was told of its value last.
 
 use crate::agents::{Hands, Judge, Life, Load, Stopwatch, Tamper, outcome_of};
 use crate::node::{Context, Outcome};
 use crate::random::Random;
 use protocols::agent::{Action, Agent};
 use protocols::names::{self, Binding, Lookup, Name, Refusal, Replica, Version};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Names that programs fight over.
 const NAMES: u64 = 6;
@@ -94,6 +94,8 @@ pub enum Note {
     },
     /// The core's replica is this now.
     Has(Replica),
+    /// Whether nothing is under way on the core from now on.
+    Quiet(bool),
     /// All that was to be measured was.
     Over,
 }
@@ -119,6 +121,7 @@ pub struct Programs {
     token: u64,
     domains: Vec<u32>,
     seen: Version,
+    is_quiet: bool,
     /// What happens instead, one after the other.
     script: Option<VecDeque<Step>>,
 }
@@ -259,6 +262,11 @@ impl Load for Programs {
             self.seen = replica.version;
             notes.push(Note::Has(replica.clone()));
         }
+        let is_quiet = agent.names().is_quiet();
+        if is_quiet != self.is_quiet {
+            self.is_quiet = is_quiet;
+            notes.push(Note::Quiet(is_quiet));
+        }
     }
 }
 
@@ -294,6 +302,7 @@ pub struct Registry {
     values: BTreeMap<u64, (Life, u64)>,
     dead: Vec<Life>,
     has: BTreeMap<usize, Version>,
+    quiet: BTreeSet<Life>,
     is_over: bool,
     /// What was measured.
     pub stopwatch: Stopwatch,
@@ -315,6 +324,7 @@ impl Registry {
             values: BTreeMap::new(),
             dead: Vec::new(),
             has: BTreeMap::new(),
+            quiet: BTreeSet::new(),
             is_over: false,
             stopwatch: Stopwatch::default(),
         }
@@ -591,6 +601,7 @@ impl Judge for Registry {
             token: 1,
             domains: vec![life << 16, life << 16 | 0x8000],
             seen: Version::default(),
+            is_quiet: false,
             script: self.steps(core),
         }
     }
@@ -637,6 +648,14 @@ impl Judge for Registry {
                 Ok(())
             }
             Note::Has(replica) => self.has(life, replica),
+            Note::Quiet(true) => {
+                self.quiet.insert(life);
+                Ok(())
+            }
+            Note::Quiet(false) => {
+                self.quiet.remove(&life);
+                Ok(())
+            }
             Note::Over => {
                 self.is_over = true;
                 Ok(())
@@ -655,13 +674,17 @@ impl Judge for Registry {
 
     fn outcome(&self, living: &[Life]) -> Result<Outcome, String> {
         let newest = self.newest();
-        for (core, _) in living {
+        for life in living {
+            let core = &life.0;
             let has = self.has.get(core);
             if has != Some(&newest.version) {
                 return Err(format!(
                     "core {core} has {has:?} in the end, and the newest is {:?}",
                     newest.version
                 ));
+            }
+            if !self.quiet.contains(life) {
+                return Err(format!("core {core} has something under way in the end"));
             }
         }
         let mut is_cut_off = false;

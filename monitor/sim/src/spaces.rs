@@ -3,18 +3,26 @@
 //!
 //! Rules. *No page after its unmap*: what had been mapped when an unmap began is on no core when it
 //! has returned, and never again. *No right after it was taken*: the same of rights and protects.
-//! *What is mapped can be touched*: a touch fails only where an unmap or the end of a core explains
-//! it, and when it succeeds the page is there. *Nothing is mapped twice.* *Whoever leaves has
-//! nothing.* In the end all that was asked for has an answer.
+//! *What is mapped can be touched*: a touch fails only where an unmap explains it, or a *loss*, and
+//! when it succeeds the page is there. *Nothing is mapped twice.* *Whoever leaves has nothing.* *A map
+//! that fails leaves nothing.* *What is free is used by nobody*: from when a home says so no core has
+//! it, and no home says so twice. In the end all that was asked for has an answer; what a core has is
+//! in its home's table; and all that was mapped is in the table of one home that lives, or was freed,
+//! or lost.
+//!
+//! A loss is a view without a core that was in the one before: a home may have been that core, and
+//! what no replica has as each of the others installs that view, nobody may know of any more.
 
 mod tables;
 
-pub use tables::{Note, Op, Tables};
+pub use tables::{Knowledge, Note, Op, Tables};
 
 use crate::agents::{Judge, Life, Stopwatch, Tamper, outcome_of};
 use crate::node::{Context, Outcome};
 use crate::random::Random;
+use protocols::core_set::CoreSet;
 use protocols::spaces::{Error, Pages, Rights, SpaceId};
+use protocols::view::{Epoch, View};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tables::Step;
 
@@ -47,10 +55,28 @@ struct Mapped {
     page: u64,
     /// The rights that any core may have.
     allowed: Rights,
+    /// When its map began.
+    begun: u64,
     /// When it was known to be mapped.
     since: Option<u64>,
-    /// It was unmapped, and nobody may have it.
+    /// It was unmapped, or not mapped at all, and nobody may have it.
     is_dead: bool,
+    /// A home said that it is free.
+    is_freed: bool,
+}
+
+/// Frame and rights of each page.
+type Table = BTreeMap<(SpaceId, u64), (u64, Rights)>;
+
+/// What is known of a view.
+#[derive(Debug, Default)]
+struct Installed {
+    /// Somebody held a view before that had another core.
+    is_loss: bool,
+    /// When somebody installed it last.
+    last: u64,
+    /// The frames that somebody had just then.
+    held: BTreeSet<u64>,
 }
 
 /// What is known of all spaces.
@@ -62,8 +88,11 @@ pub struct AddressSpaces {
     ops: BTreeMap<(Life, u64), Known>,
     frames: BTreeMap<u64, Mapped>,
     /// What each core's tables have.
-    tables: BTreeMap<Life, BTreeMap<(SpaceId, u64), (u64, Rights)>>,
-    last_stop: u64,
+    tables: BTreeMap<Life, Table>,
+    knows: BTreeMap<Life, Knowledge>,
+    /// The cores of the view that each core holds.
+    views: BTreeMap<Life, CoreSet>,
+    installed: BTreeMap<Epoch, Installed>,
     is_cut_off: bool,
     script: Option<Vec<(usize, Step)>>,
     is_over: bool,
@@ -81,7 +110,9 @@ impl AddressSpaces {
             ops: BTreeMap::new(),
             frames: BTreeMap::new(),
             tables: BTreeMap::new(),
-            last_stop: 0,
+            knows: BTreeMap::new(),
+            views: BTreeMap::new(),
+            installed: BTreeMap::new(),
             is_cut_off: false,
             script: None,
             is_over: false,
@@ -159,8 +190,10 @@ impl AddressSpaces {
                     space,
                     page: pages.first + number,
                     allowed,
+                    begun: self.now,
                     since: None,
                     is_dead: false,
+                    is_freed: false,
                 };
                 self.frames.insert(first_frame + number, mapped);
             }
@@ -208,6 +241,15 @@ impl AddressSpaces {
                     }
                 }
             }
+            (Op::Map(_, pages), Err(_)) => {
+                let first = tables::frame(life, token);
+                for number in 0..pages.count {
+                    if let Some(one) = self.frames.get_mut(&(first + number)) {
+                        one.is_dead = true;
+                    }
+                }
+                self.check_all()?;
+            }
             (Op::Unmap(space, pages), Ok(())) => {
                 for one in self.within(space, pages) {
                     one.is_dead |= one.since.is_some_and(|since| since < known.begun);
@@ -231,10 +273,10 @@ impl AddressSpaces {
                 }
                 self.check_all()?;
             }
-            (Op::Touch(space, page), Ok(())) => {
-                if !self.tables[&life].contains_key(&(space, page)) {
-                    return wrong("the page is not there".into());
-                }
+            (Op::Touch(space, page), Ok(()))
+                if !self.tables[&life].contains_key(&(space, page)) =>
+            {
+                return wrong("the page is not there".into());
             }
             (Op::Touch(space, page), Err(Error::NotMapped)) => {
                 if let Some(frame) = self.must_be_there(space, page, known.begun) {
@@ -260,23 +302,52 @@ impl AddressSpaces {
 
     /// What was mapped when something began, and cannot have gone since.
     fn must_be_there(&self, space: SpaceId, page: u64, begun: u64) -> Option<u64> {
-        let mut frames = self.frames.iter().filter(|(_, one)| {
+        let mut frames = self.frames.iter().filter(|(frame, one)| {
             let is_it = (one.space, one.page) == (space, page) && !one.is_dead;
-            is_it
-                && one
-                    .since
-                    .is_some_and(|since| since < begun && self.last_stop < since)
+            is_it && one.since.is_some_and(|since| since < begun) && !self.may_be_lost(**frame)
         });
         frames.find_map(|(frame, one)| {
             let since = one.since.unwrap_or(0);
             let may_go = self.since(since).any(|known| match known.op {
                 Op::Unmap(of, pages) => of == space && pages.overlaps(Pages::one(page)),
-                // A table that only cores outside of the span held is gone with its home.
-                Op::Leave(of) => of == space,
                 _ => false,
             });
             (!may_go).then_some(*frame)
         })
+    }
+
+    /// Whether a home may have gone that alone knew of a frame.
+    fn may_be_lost(&self, frame: u64) -> bool {
+        let begun = self.frames.get(&frame).map_or(0, |one| one.begun);
+        let mut after = self.installed.values().filter(|view| begun <= view.last);
+        after.any(|view| view.is_loss && !view.held.contains(&frame))
+    }
+
+    fn installed(&mut self, life: Life, view: &View) {
+        let before = self.views.insert(life, view.cores.clone());
+        let known = self.installed.entry(view.epoch).or_default();
+        known.is_loss |= before.is_some_and(|before| !view.cores.contains_all(&before));
+        known.last = self.now;
+        let table = self.tables[&life].values();
+        known.held.extend(table.map(|(frame, _)| *frame));
+    }
+
+    /// A home says that these pages are free.
+    fn freed(&mut self, space: SpaceId, pages: Pages, first: u64) -> Result<(), String> {
+        for number in 0..pages.count {
+            let (page, frame) = (pages.first + number, first + number);
+            let Some(one) = self.frames.get_mut(&frame) else {
+                return Err(format!("frame {frame:#x} is free, and nobody mapped it"));
+            };
+            if (one.space, one.page) != (space, page) {
+                return Err(format!("{one:?} is free as page {page} of {space:?}"));
+            }
+            if std::mem::replace(&mut one.is_freed, true) {
+                return Err(format!("frame {frame:#x} is free twice: {one:?}"));
+            }
+            one.is_dead = true;
+        }
+        self.check_all()
     }
 
     fn check_all(&self) -> Result<(), String> {
@@ -323,6 +394,61 @@ impl AddressSpaces {
     }
 }
 
+impl AddressSpaces {
+    /// In the end: what a core has is in the table of the home, which knows all.
+    fn replicas_are_in_tables(&self) -> Result<(), String> {
+        let home_of = |core: usize| self.knows.iter().find(|(life, _)| life.0 == core);
+        for ((core, _), known) in &self.knows {
+            if let Some(space) = known.recovering.first() {
+                return Err(format!("core {core}, home of {space:?}, waits in the end"));
+            }
+        }
+        for (life, table) in &self.tables {
+            let known = self.knows.get(life);
+            for ((space, page), (frame, rights)) in table {
+                let homes = known.iter().flat_map(|known| &known.homes);
+                let home = homes.clone().find(|(of, _)| of == space);
+                let mapped = home.and_then(|(_, home)| home_of(*home));
+                let mapped = mapped.iter().flat_map(|(_, home)| &home.mapped);
+                let mut it = mapped.filter(|(of, at, ..)| (of, at) == (space, page));
+                let is_there =
+                    it.any(|(_, _, mapped, allowed)| mapped == frame && allowed.include(*rights));
+                if !is_there {
+                    return Err(format!(
+                        "core {} has page {page} of {space:?} (frame {frame:#x}, {rights:?}) in the \
+                         end, and its home, {home:?}, does not",
+                        life.0
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// In the end: what was mapped is in the table of one home, or was freed, or lost.
+    fn nothing_is_forgotten(&self) -> Result<(), String> {
+        let mut mapped = BTreeSet::new();
+        for (space, page, frame, _) in self.knows.values().flat_map(|known| &known.mapped) {
+            if !mapped.insert(*frame) {
+                return Err(format!("page {page} of {space:?} has two homes"));
+            }
+        }
+        for (frame, one) in &self.frames {
+            let is_mapped = mapped.contains(frame);
+            if is_mapped && one.is_dead {
+                return Err(format!("frame {frame:#x} is mapped in the end: {one:?}"));
+            }
+            let is_known = is_mapped || one.is_freed || one.since.is_none();
+            if !is_known && !self.may_be_lost(*frame) {
+                return Err(format!(
+                    "frame {frame:#x} is neither mapped nor free in the end: {one:?}"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Judge for AddressSpaces {
     type Load = Tables;
 
@@ -364,6 +490,11 @@ impl Judge for AddressSpaces {
                 }
                 self.end(life, token, result)?;
             }
+            Note::Freed(space, pages, frame) => self.freed(space, pages, frame)?,
+            Note::Installed(view) => self.installed(life, &view),
+            Note::Knows(knowledge) => {
+                self.knows.insert(life, knowledge);
+            }
             Note::Has(space, page, None) => {
                 if let Some(table) = self.tables.get_mut(&life) {
                     table.remove(&(space, page));
@@ -381,8 +512,8 @@ impl Judge for AddressSpaces {
 
     fn on_stop(&mut self, life: Life) {
         self.now += 1;
-        self.last_stop = self.now;
         self.tables.remove(&life);
+        self.knows.remove(&life);
     }
 
     fn is_done(&self) -> bool {
@@ -398,6 +529,106 @@ impl Judge for AddressSpaces {
             }
             is_cut_off |= known.end.is_none();
         }
+        self.replicas_are_in_tables()?;
+        self.nothing_is_forgotten()?;
         Ok(outcome_of(is_cut_off))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONTEXT: Context = Context { now_ns: 0, sent: 0 };
+    const HOME: Life = (0, 0);
+    const OTHER: Life = (1, 0);
+
+    fn view(round: u32, cores: &[usize]) -> View {
+        let coordinator = 0;
+        View {
+            epoch: Epoch { round, coordinator },
+            cores: cores.iter().copied().collect(),
+            settings: 0,
+        }
+    }
+
+    /// Core 1 has mapped page 0 of a space of core 0, and has it; its frame.
+    fn mapped() -> (AddressSpaces, SpaceId, u64) {
+        let mut judge = AddressSpaces::new(1, 0);
+        let (space, frame) = (space(HOME, 0), tables::frame(OTHER, 1));
+        for life in [HOME, OTHER] {
+            judge.load(life, None);
+            let installed = Note::Installed(view(1, &[0, 1, 2]));
+            judge.on_note(life, installed, CONTEXT).unwrap();
+        }
+        let op = Op::Map(space, Pages::one(0));
+        let begun = Note::Begun {
+            token: 1,
+            op,
+            measured: None,
+        };
+        let done = Note::Done {
+            token: 1,
+            result: Ok(()),
+        };
+        for note in [begun, has(space, frame), done] {
+            judge.on_note(OTHER, note, CONTEXT).unwrap();
+        }
+        (judge, space, frame)
+    }
+
+    fn has(space: SpaceId, frame: u64) -> Note {
+        Note::Has(space, 0, Some((frame, Rights::READ)))
+    }
+
+    fn knows(homes: &[(SpaceId, usize)], mapped: &[(SpaceId, u64, u64, Rights)]) -> Note {
+        Note::Knows(Knowledge {
+            homes: homes.to_vec(),
+            mapped: mapped.to_vec(),
+            recovering: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn the_judge_sees_what_is_free_and_in_use() {
+        let (mut judge, space, frame) = mapped();
+        let freed = || Note::Freed(space, Pages::one(0), frame);
+        assert!(
+            judge.on_note(HOME, freed(), CONTEXT).is_err(),
+            "core 1 has it"
+        );
+        let (mut judge, ..) = mapped();
+        let gone = Note::Has(space, 0, None);
+        judge.on_note(OTHER, gone, CONTEXT).unwrap();
+        judge.on_note(HOME, freed(), CONTEXT).unwrap();
+        assert!(judge.on_note(HOME, freed(), CONTEXT).is_err(), "twice");
+        assert!(judge.on_note(HOME, has(space, frame), CONTEXT).is_err());
+    }
+
+    #[test]
+    fn the_judge_sees_what_is_forgotten() {
+        let living = [HOME, OTHER];
+        let (mut judge, space, frame) = mapped();
+        let all = [(space, 0, frame, Rights::READ)];
+        judge.on_note(HOME, knows(&[], &all), CONTEXT).unwrap();
+        assert!(judge.outcome(&living).is_err(), "core 1 knows of no home");
+        let of_other = knows(&[(space, 0)], &[]);
+        judge.on_note(OTHER, of_other, CONTEXT).unwrap();
+        assert!(judge.outcome(&living).is_ok());
+        judge.on_note(HOME, knows(&[], &[]), CONTEXT).unwrap();
+        assert!(judge.outcome(&living).is_err(), "the home lacks it");
+        let gone = Note::Has(space, 0, None);
+        judge.on_note(OTHER, gone, CONTEXT).unwrap();
+        assert!(judge.outcome(&living).is_err(), "nobody has it");
+        // Unless another home, that alone knew of it, has gone.
+        for life in living {
+            let installed = Note::Installed(view(2, &[0, 1]));
+            judge.on_note(life, installed, CONTEXT).unwrap();
+        }
+        assert!(judge.outcome(&living).is_ok());
+        let two = knows(&[(space, 0)], &all);
+        judge.on_note(OTHER, two, CONTEXT).unwrap();
+        judge.on_note(HOME, knows(&[], &all), CONTEXT).unwrap();
+        assert!(judge.outcome(&living).is_err(), "two homes");
     }
 }

@@ -296,6 +296,20 @@ impl Cores {
         }
     }
 
+    /// Where nobody unmaps or leaves, a map that has returned is in force on its core, whatever
+    /// becomes of the home.
+    fn is_held_by_whoever_mapped(&self, state: &State) -> bool {
+        let goes = |(_, wish): &(usize, Wish)| matches!(wish, Wish::Unmap | Wish::Leave);
+        let mut done = self.wishes.iter().zip(&state.results);
+        self.wishes.iter().any(goes)
+            || done.all(|((core, wish), result)| match (wish, result) {
+                (Wish::Map(frame), Some(Ok(()))) if state.monitors[*core].is_some() => {
+                    state.tlbs[*core] == Some(*frame)
+                }
+                _ => true,
+            })
+    }
+
     /// The beginning: all of the span have the page, or nobody.
     fn beginning(&self) -> State {
         let machine = Arc::new(Machine::default());
@@ -409,6 +423,9 @@ impl Model for Cores {
             Property::always("replicas are in the table", |_, state: &State| {
                 state.is_known_at_home()
             }),
+            Property::always("whoever mapped has it", |model: &Self, state: &State| {
+                model.is_held_by_whoever_mapped(state)
+            }),
             Property::always("bounded time", |_, state: &State| {
                 let mut living = state.monitors.iter().flatten();
                 state.sent < MOST_SENT
@@ -508,6 +525,16 @@ fn map_against_map() {
             &wishes,
             &[(cores - 1, Wish::Fault)],
         );
+    }
+}
+
+#[test]
+fn map_against_join() {
+    for cores in [2, 3] {
+        let new = cores - 1;
+        let wishes = [Wish::Map(2), Wish::Join(new)];
+        let touch = [(new, Wish::Fault)];
+        check("map against join", cores, new, false, &wishes, &touch);
     }
 }
 

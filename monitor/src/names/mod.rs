@@ -265,6 +265,13 @@ impl Names {
         self.pending.is_empty() && self.reads.is_empty() && self.ended.is_empty()
     }
 
+    /// Whether nothing is under way here at all, for whomever: all replicas are in one state.
+    pub fn is_quiet(&self) -> bool {
+        let is_led = self.queue.is_empty() && self.under_way.is_empty() && self.sync.is_none();
+        let is_followed = self.prepared.is_empty() && self.incoming.is_none();
+        self.is_synced && self.is_idle() && is_led && is_followed
+    }
+
     fn coordinates(&self) -> bool {
         self.view.coordinator() == Some(self.own)
     }
@@ -836,10 +843,21 @@ impl Names {
         let is_old = |report: &&Report| !is_fresh(report);
         if sync.reports.values().filter(is_old).count() == 1 {
             // The one that led before may have committed what nobody else knew of, and have shown it
-            // to somebody: nobody reads before it is in force again.
+            // to somebody: nobody reads before it is in force again. It had done so without the
+            // bindings of those who were gone by then.
+            let stays = self.view.cores.iter().filter(|core| {
+                let report = sync.reports.get(core);
+                report.is_some_and(|report| !is_fresh(report))
+            });
+            let (stays, watches) = (stays.collect(), &self.watches);
+            self.replica.leave_only(&stays, |name, value| {
+                tell(watches, name, value, actions);
+            });
             while let Some(update) = self.queue.pop_front() {
                 self.decide(&update, actions);
             }
+            // From there they lead to this only without those bindings: whoever is behind gets all.
+            self.recent.clear();
         }
         let version = self.replica.version;
         let reports = sync.reports.iter();

@@ -256,9 +256,14 @@ impl Replica {
         stays: &CoreSet,
         changed: impl FnMut(Name, Option<u64>),
     ) {
+        self.leave_only(stays, changed);
+        self.version = Version { epoch, counter: 0 };
+    }
+
+    /// Takes away what cores had that do not stay.
+    pub(super) fn leave_only(&mut self, stays: &CoreSet, changed: impl FnMut(Name, Option<u64>)) {
         let is_gone = |core: u16| !stays.contains(core.into());
         self.remove(|owner| is_gone(owner.core), changed);
         self.done.retain(|core, _| !is_gone(*core));
-        self.version = Version { epoch, counter: 0 };
     }
 }

@@ -643,3 +643,54 @@ fn what_only_its_initiator_knows_of_is_in_force_before_anybody_reads() {
     let (token, result) = (1, Ok(()));
     assert!(others.contains(&(2, Action::Done { token, result })));
 }
+
+fn exchange(all: &mut [Names], from: usize, actions: Vec<Action>) {
+    let sent = |from: usize, actions: Vec<Action>| actions.into_iter().map(move |one| (from, one));
+    let mut open: VecDeque<(usize, Action)> = sent(from, actions).collect();
+    while let Some((from, action)) = open.pop_front() {
+        if let Action::Send(to, message) = action {
+            let actions = all[to].on_message(from, &message);
+            open.extend(sent(to, actions));
+        }
+    }
+}
+
+/// A name of a core that is gone is bound by another one, and the coordinator that did so stops
+/// before it has told anybody: the last core does so, too, before anybody reads.
+#[test]
+fn what_the_dead_had_bound_is_not_in_the_way() {
+    let view = |round, cores: &[usize]| View {
+        epoch: Epoch {
+            round,
+            coordinator: cores[0] as u16,
+        },
+        cores: cores.iter().copied().collect(),
+        settings: 0,
+    };
+    let mut all: Vec<Names> = (0..3).map(Names::new).collect();
+    let first = view(1, &[0, 1, 2]);
+    let installed: Vec<_> = all.iter_mut().map(|one| one.installed(&first)).collect();
+    for (core, actions) in installed.into_iter().enumerate() {
+        exchange(&mut all, core, actions);
+    }
+    let actions = all[0].bind(1, 1, name("b"), 4);
+    exchange(&mut all, 0, actions);
+    assert_eq!(all[2].lookup(1, name("b")), Lookup::Found(4));
+    // Core 0 has stopped; what goes to it is lost.
+    all[2].bind(1, 1, name("b"), 7);
+    all[1].installed(&view(2, &[1, 2]));
+    for action in all[2].installed(&view(2, &[1, 2])) {
+        if let Action::Send(1, message) = action {
+            all[1].on_message(2, &message);
+        }
+    }
+    assert_eq!(all[1].lookup(2, name("b")), Lookup::Found(7));
+    // What core 1 has sent is lost with it.
+    let actions = all[2].installed(&view(3, &[2]));
+    let (token, result) = (1, Ok(()));
+    assert!(
+        actions.contains(&Action::Done { token, result }),
+        "{actions:?}"
+    );
+    assert_eq!(all[2].lookup(2, name("b")), Lookup::Found(7));
+}

@@ -139,6 +139,14 @@ impl Mapping {
         }
     }
 
+    /// Whether this is some of the other one: the same frames at the same pages.
+    pub(super) fn is_part_of(self, whole: Self) -> bool {
+        let is_within =
+            self.pages.first >= whole.pages.first && self.pages.end() <= whole.pages.end();
+        let offset = self.pages.first.wrapping_sub(whole.pages.first);
+        is_within && self.frame.wrapping_sub(whole.frame) == offset
+    }
+
     pub(super) fn is_sound(self) -> bool {
         let frames_end = self.frame.saturating_add(self.pages.count);
         let fits = frames_end <= 1 << FRAME_BITS && self.rights != Rights::NONE;
@@ -198,7 +206,8 @@ pub enum Ask {
     Map {
         /// What.
         mapping: Mapping,
-        /// Another home may have done it already.
+        /// It may have been done already: it is granted if something of it is there, and not done
+        /// any more.
         again: bool,
     },
     /// Leave the pages no more than these rights, everywhere. The sender has done so.
@@ -222,6 +231,13 @@ pub enum Ask {
     Leave,
     /// Tell all the span, with the sender in it. Not in messages: a report asks for it.
     Settle,
+}
+
+impl Ask {
+    /// Whether it changes nothing but who holds what is mapped: asked again, it is done again.
+    pub(super) fn is_repeatable(self) -> bool {
+        matches!(self, Self::Map { again: true, .. } | Self::Fetch { .. })
+    }
 }
 
 /// What the home answers.

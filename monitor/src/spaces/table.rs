@@ -1,7 +1,7 @@
 //! What is mapped in a space.
 
 use super::MAX_ENTRIES;
-use super::message::{Mapping, Pages, Rights};
+use super::message::{Answer, Mapping, Pages, Rights};
 use crate::core_set::CoreSet;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -53,6 +53,14 @@ impl Table {
             holders,
         };
         self.0.insert(mapping.pages.first, entry);
+    }
+
+    /// Notes a core as a holder of an entry, and says so.
+    pub(super) fn grant(&mut self, mapping: Mapping, to: usize) -> Answer {
+        if let Some(entry) = self.0.get_mut(&mapping.pages.first) {
+            entry.holders.insert(to);
+        }
+        Answer::Grant(mapping)
     }
 
     /// Takes these pages out; what there was of them.

@@ -196,6 +196,14 @@ impl World {
                 self.returned.extend(frames.clone());
                 self.pages_of.extend(frames.zip(mapping.pages.first..));
             }
+            (Wish::Map(mapping), Err(_)) => {
+                for frame in mapping.frame..mapping.frame + mapping.pages.count {
+                    let held = |(other, _): &(u64, Rights)| *other == frame;
+                    let is_held = self.tlbs.iter().any(|tlb| tlb.values().any(held));
+                    assert!(!is_held, "{frame} is in use, and its map failed");
+                    self.dead.insert(frame);
+                }
+            }
             (Wish::Restrict(pages, Rights::NONE), Ok(())) => {
                 // What was mapped before the unmap began is gone for good.
                 let pages_of = &self.pages_of;
@@ -643,6 +651,89 @@ fn the_next_core_takes_over() {
             }
         }
     }
+}
+
+/// A map has returned: then its core has it, and tells the next home of it, whatever was under way.
+#[test]
+fn whoever_maps_holds_it() {
+    for strategy in STRATEGIES {
+        for seed in 0..160 {
+            let mut world = World::spanned(4, strategy, seed);
+            let map = world.begin(2, Wish::Map(mapping(4, 2, 100, both())));
+            match seed % 4 {
+                0 => world.begin(2, Wish::Restrict(Pages::one(5), Rights::NONE)),
+                1 => world.begin(2, Wish::Restrict(Pages::one(5), Rights::READ)),
+                // Its round makes grants old.
+                _ => world.begin(1, Wish::Leave),
+            };
+            for _ in 0..seed / 4 % 10 {
+                world.step();
+            }
+            if seed % 4 == 3 {
+                // The home has done it, and its answer is lost.
+                world.stop(3);
+                world.install();
+            }
+            world.settle();
+            assert_eq!(world.results[&map], Ok(()));
+            world.stop(0);
+            world.install();
+            let touch = world.begin(2, Wish::Fault(4, Rights::WRITE));
+            world.settle();
+            assert_eq!(world.results[&touch], Ok(()), "{strategy:?}, {seed}");
+            assert_eq!(world.tlbs[2][&4], (100, both()));
+        }
+    }
+}
+
+/// Of what others have protected in part, a home that takes over hears in parts.
+#[test]
+fn a_map_in_parts_is_the_same_map() {
+    let mut done = 0;
+    for steps in 0..40 {
+        let mut world = World::spanned(4, Strategy::Unicast, steps);
+        let map = world.begin(2, Wish::Map(mapping(4, 2, 100, both())));
+        // All but the answer.
+        let answered = |world: &World| world.wires.contains_key(&(0, 2));
+        while !answered(&world) {
+            world.step();
+        }
+        let answer = world.wires.remove(&(0, 2));
+        for wish in [
+            Wish::Fault(4, Rights::WRITE),
+            Wish::Restrict(Pages::one(5), Rights::READ),
+        ] {
+            let token = world.begin(3, wish);
+            for _ in 0..20 {
+                world.step();
+            }
+            done += usize::from(world.results.get(&token) == Some(&Ok(())));
+        }
+        assert!(answer.is_some());
+        world.stop(0);
+        world.install();
+        world.settle();
+        assert_eq!(world.results[&map], Ok(()), "core 3 has it");
+    }
+    assert!(done >= 40, "{done}");
+}
+
+/// The last of the span stop while the home is outside of it.
+#[test]
+fn what_nobody_can_ask_for_is_free() {
+    let mut world = World::spanned(3, Strategy::Unicast, 1);
+    world.begin(1, Wish::Map(mapping(4, 2, 100, both())));
+    world.begin(2, Wish::Fault(4, Rights::READ));
+    world.settle();
+    world.begin(0, Wish::Leave);
+    world.settle();
+    assert!(world.dead.is_empty());
+    world.stop(1);
+    world.stop(2);
+    world.install();
+    assert_eq!(world.dead, BTreeSet::from([100, 101]));
+    let home = world.monitors[0].as_ref().expect("up");
+    assert!(home.homes.is_empty());
 }
 
 /// All messages come back as they went.

@@ -343,7 +343,7 @@ fn sim(workshop: &Workshop) -> Outcome {
         {
             let has = |text: &str, words: String| text.contains(&words);
             let is_told = has(&results, format!("\"benchmark\":\"{protocol}\""));
-            if !is_told || !has(&page, format!("{protocol}")) {
+            if !is_told || !has(&page, protocol.to_string()) {
                 return Err(format!("expected {name} of {protocol}, found:\n{results}"));
             }
         }

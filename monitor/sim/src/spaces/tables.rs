@@ -3,8 +3,9 @@
 use super::{PAGES, SPACES, space};
 use crate::agents::{Hands, Life, Load};
 use crate::random::Random;
-use protocols::agent::Action;
+use protocols::agent::{Action, Agent};
 use protocols::spaces::{self, Error, Mapping, Pages, Rights, SpaceId, Spaces};
+use protocols::view::View;
 use std::collections::{BTreeMap, VecDeque};
 
 /// All that a page is mapped with.
@@ -35,7 +36,7 @@ pub enum Op {
 }
 
 /// What a core tells.
-#[derive(Clone, Copy, Debug, Hash)]
+#[derive(Clone, Debug, Hash)]
 pub enum Note {
     /// A program begins something.
     Begun {
@@ -55,6 +56,42 @@ pub enum Note {
     },
     /// The core's tables have a page with this frame and these rights, or do not have it any more.
     Has(SpaceId, u64, Option<(u64, Rights)>),
+    /// The core says, as a home, that these pages, from this frame on, are free.
+    Freed(SpaceId, Pages, u64),
+    /// The core holds this view from now on.
+    Installed(View),
+    /// What the core's agent knows from now on.
+    Knows(Knowledge),
+}
+
+/// What an agent knows of spaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Knowledge {
+    /// The homes of all spaces that have a replica here.
+    pub homes: Vec<(SpaceId, usize)>,
+    /// Of the spaces whose home is here, what is mapped: page, frame and rights.
+    pub mapped: Vec<(SpaceId, u64, u64, Rights)>,
+    /// Spaces whose home is here, and does not know all.
+    pub recovering: Vec<SpaceId>,
+}
+
+impl Knowledge {
+    fn of(spaces: &Spaces) -> Self {
+        let homes = spaces.replicas();
+        let homes = homes.filter_map(|space| Some((space, spaces.home(space)?)));
+        let pages = |space| (0..PAGES).map(move |page| (space, page));
+        let mapped = spaces.homes().flat_map(pages).filter_map(|(space, page)| {
+            let found = spaces.mapped(space, page)?;
+            let frame = found.frame + (page - found.pages.first);
+            Some((space, page, frame, found.rights))
+        });
+        let recovering = spaces.homes().filter(|space| spaces.is_recovering(*space));
+        Self {
+            homes: homes.collect(),
+            mapped: mapped.collect(),
+            recovering: recovering.collect(),
+        }
+    }
 }
 
 /// A step of a run without faults.
@@ -90,6 +127,7 @@ pub struct Tables {
     script: Option<VecDeque<Step>>,
     has_begun: bool,
     hurries: bool,
+    known: Knowledge,
 }
 
 impl Tables {
@@ -112,6 +150,7 @@ impl Tables {
             script,
             has_begun: false,
             hurries,
+            known: Knowledge::default(),
         }
     }
 
@@ -228,6 +267,7 @@ impl Load for Tables {
     type Note = Note;
 
     fn installed(&mut self, hands: &mut Hands<'_, Note>) {
+        hands.note(Note::Installed(hands.agent.view().clone()));
         if std::mem::replace(&mut self.has_begun, true) {
             return;
         }
@@ -251,7 +291,10 @@ impl Load for Tables {
             return;
         };
         match action {
-            spaces::Action::Send(..) | spaces::Action::Freed { .. } => {}
+            spaces::Action::Send(..) => {}
+            spaces::Action::Freed { space, mapping } => {
+                hands.note(Note::Freed(space, mapping.pages, mapping.frame));
+            }
             spaces::Action::Map { space, mapping } => {
                 let Mapping {
                     pages,
@@ -324,6 +367,14 @@ impl Load for Tables {
                     self.tasks.push((at_ns, Task::Op));
                 }
             }
+        }
+    }
+
+    fn look(&mut self, agent: &Agent, notes: &mut Vec<Note>) {
+        let known = Knowledge::of(agent.spaces());
+        if known != self.known {
+            self.known = known.clone();
+            notes.push(Note::Knows(known));
         }
     }
 
