@@ -217,13 +217,11 @@ impl World {
         }
         let (kind, words) = message.encode();
         assert_eq!(Message::decode(kind, &words), Some(message));
-        match &mut message {
-            Message::Ask { sequence, .. } if mutation == Mutation::RepeatIsNew => {
-                if !self.asked.insert((from, *sequence)) {
-                    *sequence += OTHER;
-                }
-            }
-            _ => {}
+        if let Message::Ask { sequence, .. } = &mut message
+            && mutation == Mutation::RepeatIsNew
+            && !self.asked.insert((from, *sequence))
+        {
+            *sequence += OTHER;
         }
         self.sent += 1;
         if self.cores[to].is_some() {

@@ -35,7 +35,7 @@ const SHAPES: [(i64, i64); 18] = [
 
 /// Programs that test the system from within: cores, sockets, command, and the line that
 /// they end with when all is well.
-const PROGRAMS: [(i64, i64, &str, &str); 68] = [
+const PROGRAMS: [(i64, i64, &str, &str); 71] = [
     (1, 1, "isolation", "isolation: passed"),
     (3, 1, "isolation", "isolation: passed"),
     (13, 3, "isolation", "isolation: passed"),
@@ -58,6 +58,9 @@ const PROGRAMS: [(i64, i64, &str, &str); 68] = [
     (4, 2, "transfer-test", "transfer-test: passed"),
     (7, 1, "transfer-test", "transfer-test: passed"),
     (16, 1, "transfer-test", "transfer-test: passed"),
+    (2, 1, "lending-test", "lending-test: passed"),
+    (4, 2, "lending-test", "lending-test: passed"),
+    (7, 1, "lending-test", "lending-test: passed"),
     (3, 1, "restart-test --rounds 0", "restart-test: passed"),
     (8, 2, "restart-test --rounds 0", "restart-test: passed"),
     (1, 1, "counts", "counts: passed"),
@@ -113,7 +116,7 @@ const PROGRAMS: [(i64, i64, &str, &str); 68] = [
 
 /// Programs that lose cores on purpose: cores, command, its last line, and how many are lost in the
 /// end.
-const LOSSES: [(i64, &str, &str, usize); 13] = [
+const LOSSES: [(i64, &str, &str, usize); 16] = [
     (2, "lost-cores --lose 1", "lost-cores: passed", 1),
     (4, "lost-cores --lose 2", "lost-cores: passed", 2),
     (7, "lost-cores --lose 3", "lost-cores: passed", 3),
@@ -128,6 +131,9 @@ const LOSSES: [(i64, &str, &str, usize); 13] = [
     (7, "transfer-test lose", "transfer-test: passed", 1),
     (2, "span-test --lose member", "span-test: passed", 1),
     (4, "span-test --lose root", "span-test: passed", 1),
+    (3, "lending-test --lose 1", "lending-test: passed", 2),
+    (3, "restart-test --share 2", "restart-test: passed", 0),
+    (7, "restart-test --share 1", "restart-test: passed", 0),
     (2, "restart-test", "restart-test: passed", 0),
     (4, "restart-test", "restart-test: passed", 0),
     (7, "restart-test", "restart-test: passed", 0),
