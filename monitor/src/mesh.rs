@@ -75,7 +75,9 @@ fn class(kind: u16) -> u64 {
         kind if kinds::NAMES.contains(&kind) => counter::OF_NAMES,
         kind if kinds::REGIONS.contains(&kind) => counter::OF_REGIONS,
         kind if kinds::SPACES.contains(&kind) => counter::OF_SPACES,
-        kind if kinds::SPANS.contains(&kind) => counter::OF_REQUESTS,
+        kind if kinds::SPANS.contains(&kind) || kinds::LENDING.contains(&kind) => {
+            counter::OF_REQUESTS
+        }
         kind if kind & FORWARDED != 0 || kind == EXITED => counter::OF_REQUESTS,
         _ => counter::OF_OTHERS,
     }

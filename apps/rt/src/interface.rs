@@ -122,7 +122,7 @@ pub mod counter {
     pub const OF_REGIONS: u64 = 0x103;
     /// About address spaces that span cores.
     pub const OF_SPACES: u64 = 0x104;
-    /// Requests handed on for domains, answers to them, exits, memory that spans give back.
+    /// Requests handed on for domains, answers to them, exits; memory that is lent or given back.
     pub const OF_REQUESTS: u64 = 0x105;
     /// Text, and everything else.
     pub const OF_OTHERS: u64 = 0x106;

@@ -185,7 +185,7 @@ fn who_is_asked_to_watch_answers_once_in_the_view_that_holds() {
         base: 40,
         pages: 2,
     };
-    assert_eq!(one.on_message(2, &clear), [watch.clone()]);
+    assert_eq!(one.on_message(2, &clear), core::slice::from_ref(&watch));
     assert_eq!(one.installed(&view(2, &[1, 2])), vec![]);
     assert_eq!(one.on_message(2, &clear), vec![]);
     let cleared = Action::Send(2, Message::Cleared { base: 40 });
