@@ -1,7 +1,7 @@
 //! Everything that the monitors agree on, behind one epoch.
 //!
 //! The protocols of this library know nothing of each other. An agent, one on each core, runs
-//! [`membership`](crate::membership) and, in each of its views, the others:
+//! [`membership`] and, in each of its views, the others:
 //!
 //! ```text
 //!              ┌───────────── agent ─────────────┐

@@ -170,7 +170,7 @@ enum Event {
 const SPACES_OF_LIFE: u32 = 1 << 16;
 
 impl Spans {
-    /// None yet, in this life of the core: see [`rt::startup::Startup::life`].
+    /// None yet, in this life of the core: see [`abi::startup::Startup::life`].
     pub fn new(life: u32) -> Self {
         Self {
             made: life.wrapping_mul(SPACES_OF_LIFE),
