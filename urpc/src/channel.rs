@@ -309,6 +309,13 @@ impl<H: Half> Channel<H> {
         }
     }
 
+    /// Whether the peer has said that it closes the channel, whatever this end has done: nothing that
+    /// it writes comes after that.
+    #[must_use]
+    pub fn peer_has_closed(&self) -> bool {
+        self.peer.closed().load(Acquire) != 0
+    }
+
     /// Acknowledges what was received if that is due, or says why nothing is received any more.
     #[cold]
     #[inline(never)]

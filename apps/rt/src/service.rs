@@ -9,9 +9,10 @@
 //! ```
 //!
 //! Client and server may be on one core or on two, of one job. The channel lies in the server's memory:
-//! a client that ends, or breaks its channel, takes nothing from the server. A server that ends takes
-//! the channel with it: whoever of its clients touches that then faults, as it would for any
-//! memory that its owner revokes.
+//! a client that ends, or breaks its channel, takes nothing from the server. A session that the server
+//! is through with keeps its memory until the client has closed it as well, or many more have come. A
+//! server that ends takes the channel with it: whoever of its clients touches that then faults, as it
+//! would for any memory that its owner revokes.
 
 use crate::capability::{self, Address, Rights, slots};
 use crate::connection::Connection;
@@ -19,12 +20,14 @@ use crate::interface::Error;
 use crate::monitor::{self, Domain};
 use crate::space::{Mapping, PageSize};
 use crate::transfer::Receiving;
-use crate::{clock, memory, names, startup, transfer};
+use crate::{clock, memory, names, startup, system_call, transfer};
 use abi::layout::PAGE;
 use abi::limits::PAGE_CHANNEL_SLOTS;
 use abi::syscall::rights;
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
+use spin::Mutex;
 use urpc::{Channel, Side};
 
 /// How long a client has to take its channel, in nanoseconds, and between two attempts.
@@ -33,11 +36,26 @@ const PAUSE_NS: u64 = 50_000;
 
 /// A connection with the memory that its channel lies in.
 pub struct Session {
-    // First, so that it goes first.
-    connection: Connection,
+    /// Until it is dropped; the connection goes first.
+    body: Option<(Connection, Mapping)>,
     peer: Domain,
-    _mapping: Mapping,
     doorbell: Address,
+    is_server: bool,
+}
+
+/// Most sessions whose memory is kept for clients that have not closed them.
+const MAX_RETIRED: usize = 64;
+
+/// Sessions that the server is through with: their clients may not be.
+static RETIRED: Mutex<VecDeque<(Connection, Mapping)>> = Mutex::new(VecDeque::new());
+
+/// Lets go of what clients are through with, too.
+fn bury_retired() {
+    let mut retired = RETIRED.lock();
+    retired.retain_mut(|(connection, _)| !connection.channel().peer_has_closed());
+    while retired.len() > MAX_RETIRED {
+        retired.pop_front();
+    }
 }
 
 impl Session {
@@ -48,14 +66,17 @@ impl Session {
 
     /// The channel, with its doorbell.
     pub fn connection(&mut self) -> &mut Connection {
-        &mut self.connection
+        match &mut self.body {
+            Some((connection, _)) => connection,
+            None => unreachable!("only a session that is dropped has no connection"),
+        }
     }
 
     fn over(mapping: Mapping, side: Side, peer: Domain) -> Result<Self, Error> {
         let doorbell = monitor::doorbell(peer)?;
-        // SAFETY: a page of zeroes at first, mapped as long as the channel is there, since both are
-        // dropped together; all accesses to it are the channel's, and so are the peer's or its own
-        // mistake.
+        // SAFETY: a page of zeroes at first, mapped as long as the channel is there, since the channel
+        // is always dropped first; all accesses to it are the channel's, and so are the peer's or its
+        // own mistake.
         let channel =
             unsafe { Channel::attach(mapping.address() as *mut u8, PAGE_CHANNEL_SLOTS, side) };
         let is_near = peer.core() == startup().core as usize;
@@ -64,17 +85,26 @@ impl Session {
             false => Connection::new(channel, Some(doorbell)),
         };
         Ok(Self {
-            connection,
+            body: Some((connection, mapping)),
             peer,
-            _mapping: mapping,
             doorbell,
+            is_server: matches!(side, Side::A),
         })
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.connection.close();
+        if let Some((mut connection, mapping)) = self.body.take() {
+            // Once a client has said so, the server may take the page away: nothing here looks at it
+            // after that, so the server is rung whether it sleeps or not.
+            connection.channel().close();
+            let _ = system_call::ring(self.doorbell);
+            if self.is_server {
+                RETIRED.lock().push_back((connection, mapping));
+                bury_retired();
+            }
+        }
         // A copy of our own.
         let _ = capability::delete(self.doorbell);
         slots::give(self.doorbell);
@@ -122,6 +152,7 @@ impl Service {
     /// # Errors
     /// This domain has no memory left, or its monitor is gone.
     pub fn poll(&mut self) -> Result<Option<Session>, Error> {
+        bury_retired();
         let come = self.receiving.as_ref().and_then(Receiving::poll);
         if let Some(come) = come {
             self.receiving = None;

@@ -137,19 +137,25 @@ fn serve(clients: u64) -> i32 {
     let (mut ended, mut sessions) = (0, Vec::new());
     while ended < clients {
         match service.poll() {
-            Ok(session) => sessions.extend(session),
+            Ok(session) => sessions.extend(session.map(|session| (session, false))),
             Err(_) => return 11,
         }
         let mut is_idle = true;
-        sessions.retain_mut(|session| {
+        sessions.retain_mut(|(session, has_ended): &mut (Session, bool)| {
             let connection = session.connection();
             let stays = match connection.channel().recv() {
-                Err(ReceiveError::Empty) => return true,
                 Ok(message) if message.kind() == END => {
-                    ended += 1;
-                    false
+                    *has_ended = true;
+                    true
                 }
                 Ok(message) => connection.send(&message).is_ok(),
+                // Until a client is through, its channel must be there: so must this server.
+                Err(_) if *has_ended => {
+                    let is_through = connection.channel().peer_has_closed();
+                    ended += u64::from(is_through);
+                    return !is_through;
+                }
+                Err(ReceiveError::Empty) => return true,
                 Err(_) => false,
             };
             is_idle = false;
