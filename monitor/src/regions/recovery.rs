@@ -2,6 +2,7 @@
 //! memory. The lowest core of the view, the *recoverer*, puts together what the others claim.
 
 use super::*;
+use core::cmp::Reverse;
 
 /// What the recoverer was told about a region.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -516,7 +517,9 @@ impl Regions {
     /// object's range. If others hold the object, this core has it as an inherited region.
     fn find_pieces(&mut self, rebuilt: &[(Region, Option<usize>)]) {
         let own = self.own;
-        let inherited: Vec<Region> = self.inherited().collect();
+        // What others were made from comes first: the range of a part must not stand in its way.
+        let mut inherited: Vec<Region> = self.inherited().collect();
+        inherited.sort_by_key(|inner| (Reverse(inner.bytes), inner.depth));
         for (region, _) in rebuilt {
             for inner in &inherited {
                 let range = inner.range();

@@ -268,6 +268,36 @@ fn what_a_dead_core_had_made_goes_with_the_last_who_has_it() {
 }
 
 #[test]
+fn what_a_dead_core_made_of_what_it_made_takes_all_of_its_range() {
+    // Core 0 owns all three, and made the second of the first, and the third of the second.
+    let mut machine = Machine::shared(3, 0, 3, 1);
+    let middle = Region {
+        bytes: 4 * PAGE,
+        depth: 0,
+        ..region()
+    };
+    let part = Region {
+        bytes: PAGE,
+        ..middle
+    };
+    let _ = machine.count(0, |one| one.retype(1, region(), range(0..4)));
+    machine.monitors[0]
+        .share(middle, &[range(0..1)])
+        .expect("new");
+    machine.monitors[0].share(part, &[]).expect("new");
+    for inner in [middle, part] {
+        let (_, result) = machine.count(0, |one| one.send(1, inner, 7, 1));
+        assert_eq!(result, Ok(()));
+    }
+    machine.change(2, &[1, 2], &[]);
+    machine.run();
+    let (_, result) = machine.count(2, |one| one.retype(1, region(), range(1..5)));
+    assert_eq!(result, Err(Error::Overlap));
+    let (_, result) = machine.count(2, |one| one.retype(1, region(), range(4..5)));
+    assert_eq!(result, Ok(()));
+}
+
+#[test]
 fn what_a_region_was_made_of_is_no_part_of_it() {
     let mut one = Regions::new(0);
     let all = Region {
