@@ -400,7 +400,10 @@ impl Driver {
 
     /// Takes back what was made of a region, on other cores first. Whether nothing is left.
     fn go_on(&mut self, at: usize, hands: &mut Hands<'_, Note>) -> bool {
-        let region = self.removals[at].region;
+        let Removal { region, token, .. } = self.removals[at];
+        if token.is_some() && !self.copies.contains_key(&region) {
+            return true; // What it was a part of was revoked first.
+        }
         let within: Vec<Region> = hands.agent.regions().homed_within(region).collect();
         for inner in within {
             let removal = &self.removals[at];
