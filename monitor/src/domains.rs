@@ -261,13 +261,24 @@ pub fn split(mut text: Vec<u8>, arguments: u64) -> Result<Text, Error> {
     })
 }
 
+/// The vector that wakes the domain with this number.
+fn vector_of(number: usize) -> u8 {
+    FIRST_DOORBELL as u8 + number as u8
+}
+
 impl Monitor {
+    /// Whether there is no domain with this number, and nobody has the doorbell of one that was.
+    fn is_free(&self, number: usize) -> bool {
+        let vector = authority::vector_range(self.own, vector_of(number));
+        self.domains.slots[number].is_none() && !self.store.is_late(&vector)
+    }
+
     /// Starts a program on this core; returns the domain.
     pub fn spawn(&mut self, spawn: &Spawn) -> Result<u64, Error> {
         if self.restarts.is_stopping() {
             return Err(Error::NoSuchCore);
         }
-        let number = (1..MAX_DISPATCHERS).find(|number| self.domains.slots[*number].is_none());
+        let number = (1..MAX_DISPATCHERS).find(|number| self.is_free(*number));
         let number = number.ok_or(Error::TooManyDomains)?;
         let mut made = Unfinished::default();
         let built = self.build(number, spawn, &mut made);
@@ -314,7 +325,7 @@ impl Monitor {
         let id = ((self.own as u64) << 32)
             | (self.domains.generation << 8 & 0xffff_ff00)
             | number as u64;
-        let vector = FIRST_DOORBELL as u8 + number as u8;
+        let vector = vector_of(number);
 
         let region = |address, pages, is_fresh| Region {
             address,

@@ -5,7 +5,6 @@
 //! not fit into a ring waits here in order.
 
 use abi::limits::MAX_CORES;
-use abi::syscall::FIRST_DOORBELL;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU64;
@@ -149,7 +148,7 @@ impl Mesh {
         if to == self.own || to >= MAX_CORES || self.peers[to].is_some() {
             return;
         }
-        let doorbell = store.doorbell(to, FIRST_DOORBELL as u8);
+        let doorbell = store.monitor_doorbell(to);
         let ends = doorbell.and_then(|doorbell| Ok((doorbell, store.mesh_channel(to)?)));
         match ends {
             Ok((doorbell, channel)) => {

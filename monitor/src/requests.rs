@@ -21,6 +21,7 @@ use protocols::tree::Strategy;
 use rt::authority;
 use rt::capability::Address;
 use rt::interface::{self, Error, LOST_STATUS, TEXT_BYTES, counter, strategy};
+use rt::system_call::Error as CallError;
 use urpc::{Message, ReceiveError};
 
 /// Most messages taken from one domain before others have their turn.
@@ -55,8 +56,12 @@ enum What {
     Plain,
     /// A child, which shares this frame.
     Spawn { frame: Option<u64> },
-    /// A doorbell of this core, for this slot.
-    Doorbell { core: usize, slot: Address },
+    /// The doorbell of a domain for this slot, and whether it came there.
+    Doorbell {
+        of: u64,
+        slot: Address,
+        put: Option<Result<(), CallError>>,
+    },
     /// The exit status of a domain.
     Wait,
     /// A core that stops: that it is gone is the answer.
@@ -80,6 +85,25 @@ impl Requests {
             next: u64::from(life) << 32,
             ..Self::default()
         }
+    }
+
+    /// The slot for which a domain asked for the doorbell of another, and what came of it by now. Of
+    /// several, the one that waits longest.
+    pub fn doorbell_for(
+        &mut self,
+        asker: u64,
+        target: u64,
+    ) -> Option<(&Address, &mut Option<Result<(), CallError>>)> {
+        self.pending
+            .values_mut()
+            .find_map(|pending| match &mut pending.what {
+                What::Doorbell {
+                    of,
+                    slot,
+                    put: put @ None,
+                } if pending.domain == asker && *of == target => Some((&*slot, put)),
+                _ => None,
+            })
     }
 
     /// How many children of a domain other cores were asked to start.
@@ -309,8 +333,13 @@ impl Monitor {
             interface::WAIT => what = What::Wait,
             interface::cores::STOP_CORE => what = What::Stop,
             interface::DOORBELL => {
-                let slot = Address(arguments[1]);
-                what = What::Doorbell { core, slot };
+                let [of, slot, asker, ..] = &mut arguments;
+                *asker = domain;
+                what = What::Doorbell {
+                    of: *of,
+                    slot: Address(*slot),
+                    put: None,
+                };
             }
             interface::SPAWN => {
                 let Request {
@@ -408,10 +437,8 @@ impl Monitor {
                 self.answer(requester, answer.map(Some));
             }
             interface::DOORBELL => {
-                let answer = self
-                    .vector_of(a, job)
-                    .and_then(|vector| value(u64::from(vector)));
-                self.answer(requester, answer.map(Some));
+                let answer = self.send_doorbell(requester, a, c, job);
+                self.answer(requester, answer);
             }
             interface::WAIT => {
                 let answer = self.watch_end(requester, (b, job), a);
@@ -533,13 +560,6 @@ impl Monitor {
         }
     }
 
-    fn vector_of(&mut self, id: u64, job: u64) -> Result<u8, Error> {
-        let domain = self.domains.by_id(id).filter(|domain| domain.job == job);
-        domain
-            .map(|domain| domain.vector)
-            .ok_or(Error::NoSuchDomain)
-    }
-
     /// Sends an answer to who waits for it; `Ok(None)`: it comes later.
     pub fn answer(&mut self, requester: Requester, answer: Result<Option<[u64; 5]>, Error>) {
         let (error, results) = match answer {
@@ -601,12 +621,12 @@ impl Monitor {
                 }
             }
             What::Spawn { frame } => self.on_spawn_reply(domain, frame, &reply),
-            What::Doorbell { core, slot } => {
-                reply = reply.and_then(|[vector, ..]| {
-                    let doorbell = self.store.doorbell(core, vector as u8)?;
-                    self.grant_doorbell(domain, doorbell, slot)
-                });
+            // Whoever sent it may have stopped since.
+            What::Doorbell { put: Some(put), .. } => {
+                let put = put.map_err(|error| authority::Error::Refused(error).into());
+                reply = put.map(|()| [0; 5]);
             }
+            What::Doorbell { put: None, .. } => {}
         }
         self.answer(Requester::Domain(domain, token), reply.map(Some));
     }

@@ -37,7 +37,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use protocols::regions::{self, Action, OpId, Region};
 use rt::authority;
-use rt::capability::{Address, Identity, Kind, Object, Retype, Rights};
+use rt::capability::{self, Address, Identity, Kind, Object, Retype, Rights};
 use rt::interface::{self, Error};
 use rt::system_call::Error as CallError;
 
@@ -124,7 +124,7 @@ enum Then {
 /// What goes with a copy: see [`Action::Insert`].
 ///
 /// ```text
-///  bits 0-31 receiver │ 32-63 sender │ 64-103 job │ 120-127 rights
+///  bits 0-31 receiver │ 32-63 sender │ 64-103 job │ 104 is it asked for │ 120-127 rights
 /// ```
 /// Of receiver and sender, the halves of their ids that are not their core.
 struct Terms {
@@ -132,6 +132,9 @@ struct Terms {
     sender: u32,
     job: u64,
     rights: Rights,
+    /// The doorbell of the sender, which the receiver asked for: it goes into the slot that it named
+    /// then.
+    is_asked_for: bool,
 }
 
 impl Terms {
@@ -139,6 +142,7 @@ impl Terms {
         u128::from(self.receiver)
             | u128::from(self.sender) << 32
             | u128::from(self.job) << 64
+            | u128::from(self.is_asked_for) << 104
             | u128::from(self.rights.bits()) << 120
     }
 
@@ -148,6 +152,7 @@ impl Terms {
             sender: (word >> 32) as u32,
             job: (word >> 64) as u64 & ((1 << 40) - 1),
             rights: Rights::from_bits_truncate((word >> 120) as u8),
+            is_asked_for: word >> 104 & 1 == 1,
         }
     }
 }
@@ -303,7 +308,8 @@ impl Monitor {
     ) -> Result<Option<[u64; 5]>, Error> {
         let found = self.identify(asker.domain, slot);
         let found = found.map_err(|_| Error::BadSlot)?;
-        if !matches!(found.kind, Kind::Ram | Kind::Frame | Kind::DeviceFrame) || found.badge != 0 {
+        let travels = [Kind::Ram, Kind::Frame, Kind::DeviceFrame, Kind::Doorbell];
+        if !travels.contains(&found.kind) || found.badge != 0 {
             return Err(Error::StaysHere);
         }
         if !found.rights.contains(rights | Rights::GRANT) {
@@ -317,10 +323,7 @@ impl Monitor {
             return Err(Error::NoSuchCore);
         }
         let what = region(found.object());
-        let is_barred = self.transfers.is_going(what) || self.agent.regions().is_barred(what);
-        if is_barred || self.is_forgotten(&what) {
-            return Err(Error::Revoked);
-        }
+        self.check_stays(&what)?;
         let sender = self.domains.by_id(asker.domain);
         let job = sender.ok_or(Error::NoSuchDomain)?.job;
         let terms = Terms {
@@ -328,6 +331,7 @@ impl Monitor {
             sender: asker.domain as u32,
             job,
             rights,
+            is_asked_for: false,
         };
         if core == self.own {
             self.hand_locally(asker.domain, slot, &terms, found.kind)?;
@@ -335,8 +339,51 @@ impl Monitor {
         }
         self.transfers.check_room(asker.domain)?;
         self.share(asker.domain, slot, &found)?;
-        let token = self.transfers.number(Operation::Send { asker, to: core });
-        self.with_regions(|one| one.send(token, what, terms.pack(), core));
+        self.begin_send(asker, what, &terms, core);
+        Ok(None)
+    }
+
+    fn begin_send(&mut self, asker: Asker, what: Region, terms: &Terms, to: usize) {
+        let token = self.transfers.number(Operation::Send { asker, to });
+        self.with_regions(|one| one.send(token, what, terms.pack(), to));
+    }
+
+    /// Whether a region is not about to go from here.
+    fn check_stays(&self, what: &Region) -> Result<(), Error> {
+        let is_barred = self.transfers.is_going(*what) || self.agent.regions().is_barred(*what);
+        if is_barred || self.is_forgotten(what) {
+            return Err(Error::Revoked);
+        }
+        Ok(())
+    }
+
+    /// Sends the doorbell of a domain of this core to one of another that asked for it.
+    pub fn send_doorbell(
+        &mut self,
+        requester: Requester,
+        target: u64,
+        receiver: u64,
+        job: u64,
+    ) -> Result<Option<[u64; 5]>, Error> {
+        let domain = self.domains.by_id(target).filter(|one| one.job == job);
+        let slot = domain.ok_or(Error::NoSuchDomain)?.body.doorbell();
+        let found = capability::identify(slot).map_err(|_| Error::Refused)?;
+        let what = region(found.object());
+        self.check_stays(&what)?;
+        self.transfers.check_room(receiver)?;
+        self.share(target, slot, &found)?;
+        let terms = Terms {
+            receiver: receiver as u32,
+            sender: target as u32,
+            job,
+            rights: Rights::WRITE,
+            is_asked_for: true,
+        };
+        let asker = Asker {
+            requester,
+            domain: receiver,
+        };
+        self.begin_send(asker, what, &terms, (receiver >> 32) as usize);
         Ok(None)
     }
 
@@ -425,18 +472,46 @@ impl Monitor {
     /// Puts what another core offers into the slot of the domain that it is for.
     fn insert_copy(&mut self, id: OpId, what: Region, terms: u128) {
         let terms = Terms::unpack(terms);
-        let receiver = match self.is_forgotten(&what) {
-            true => Err(regions::Error::Refused),
-            false => self.receiver(&terms),
+        let sender = (id.core as u64) << 32 | u64::from(terms.sender);
+        let done = match (self.is_forgotten(&what), terms.is_asked_for) {
+            (true, _) => Err(regions::Error::Refused),
+            (false, true) => self.insert_doorbell(sender, what, &terms),
+            (false, false) => self.receiver(&terms).and_then(|(receiver, slot)| {
+                let put = self.put(receiver, slot, what, terms.rights)?;
+                self.received(receiver, sender, what.kind, terms.rights, put)
+            }),
         };
-        let done = receiver.and_then(|(receiver, slot)| {
-            let domain = self.domains.by_id(receiver);
-            let body = &domain.ok_or(regions::Error::NoReceiver)?.body;
-            let put = body.insert(slot, &object(what), terms.rights);
-            let sender = (id.core as u64) << 32 | u64::from(terms.sender);
-            self.received(receiver, sender, what.kind, terms.rights, put)
-        });
         self.with_regions(|one| one.inserted(id, done));
+    }
+
+    /// Puts a copy of what another core has into a slot of a domain of this core.
+    fn put(
+        &mut self,
+        receiver: u64,
+        slot: Address,
+        what: Region,
+        rights: Rights,
+    ) -> Result<Result<(), CallError>, regions::Error> {
+        let domain = self.domains.by_id(receiver);
+        let body = &domain.ok_or(regions::Error::NoReceiver)?.body;
+        Ok(body.insert(slot, &object(what), rights))
+    }
+
+    /// Puts a domain's doorbell into the slot for which another one asked for it.
+    fn insert_doorbell(
+        &mut self,
+        target: u64,
+        what: Region,
+        terms: &Terms,
+    ) -> Result<(), regions::Error> {
+        let receiver = (self.own as u64) << 32 | u64::from(terms.receiver);
+        let asked = self.requests.doorbell_for(receiver, target);
+        let slot = *asked.ok_or(regions::Error::NoSlot)?.0;
+        let put = self.put(receiver, slot, what, terms.rights)?;
+        if let Some((_, outcome)) = self.requests.doorbell_for(receiver, target) {
+            *outcome = Some(put);
+        }
+        put.map_err(|_| regions::Error::NoSlot)
     }
 
     fn retype_shared(

@@ -33,7 +33,7 @@ pub use device::{Device, IoApic, Route};
 pub use foreign::{Found, look_up, note_shared};
 pub use loans::uses_any;
 pub use log::KernelLog;
-pub use store::{SharedRam, Store};
+pub use store::{SharedRam, Store, vector_range, vectors_of};
 
 use crate::system_call::{self, call};
 use abi::layout::{MONITOR_BUNDLE, MONITOR_MACHINE};

@@ -5,7 +5,7 @@ use crate::clock;
 use crate::connection::Connection;
 use crate::frame::Frame;
 use crate::interface::{self, Error, TEXT_BYTES, state};
-use crate::startup;
+use crate::{startup, transfer};
 use abi::limits::{ARGUMENT_BYTES, PAGE_CHANNEL_SLOTS};
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -404,13 +404,13 @@ pub fn free_ram(base: u64) -> Result<(), Error> {
 /// The doorbell that wakes another domain of this job, in a slot of its own.
 pub fn doorbell(domain: Domain) -> Result<Address, Error> {
     let slot = slots::take().map_err(|_| Error::NoMemory)?;
-    match ask(here(), interface::DOORBELL, [domain.0, slot.0, 0, 0, 0, 0]) {
-        Ok(_) => Ok(slot),
-        Err(error) => {
-            slots::give(slot);
-            Err(error)
-        }
+    let asked =
+        transfer::patiently(|| ask(here(), interface::DOORBELL, [domain.0, slot.0, 0, 0, 0, 0]));
+    if let Err(error) = asked {
+        slots::give(slot);
+        return Err(error);
     }
+    Ok(slot)
 }
 
 /// What a domain is about.

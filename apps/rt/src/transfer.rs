@@ -6,10 +6,11 @@
 //! [`capability::retype`], [`capability::delete`] and [`capability::revoke`] do on all cores
 //! what they say: a range becomes something once only, and whatever was revoked is nowhere left.
 //!
-//! RAM, frames and device frames travel, without badges, and as long as nothing was made of them; what
-//! was made of them later travels as well. RAM becomes RAM or frames on a core that it does not belong
-//! to: what its CPU driver would have to reach cannot be made of it. Frames made there are not zeroed:
-//! they hold what domains of the same job left in them. (For doorbells, ask [`monitor::doorbell`].)
+//! RAM, frames, device frames and doorbells travel, without badges, and as long as nothing was made of
+//! them; what was made of them later travels as well. RAM becomes RAM or frames on a core that it does
+//! not belong to: what its CPU driver would have to reach cannot be made of it. Frames made there are
+//! not zeroed: they hold what domains of the same job left in them. A doorbell goes everywhere with the
+//! domain that it wakes. ([`monitor::doorbell`] asks for that of another domain.)
 
 use crate::capability::{self, Address, Kind, Retype, Rights};
 use crate::clock;
@@ -44,6 +45,17 @@ fn pause(pause_ns: &mut u64) {
         system_call::wait(Some(until));
     }
     *pause_ns = (*pause_ns * 2).min(LAST_PAUSE_NS);
+}
+
+/// Does again what somebody was too busy for.
+pub(crate) fn patiently<T>(mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    let mut pause_ns = FIRST_PAUSE_NS;
+    loop {
+        match work() {
+            Err(Error::Busy) => pause(&mut pause_ns),
+            done => return done,
+        }
+    }
 }
 
 /// Gives a domain a copy of a capability with all its rights. Waits until the domain wants one: until
@@ -120,17 +132,11 @@ fn ask_about(kind: u16, arguments: [u64; 6]) -> capability::Result<u64> {
     if startup().monitor_channel == 0 {
         return Err(CallError::AskMonitor);
     }
-    let mut pause_ns = FIRST_PAUSE_NS;
-    loop {
-        match ask(kind, arguments) {
-            Ok([error, result, ..]) => {
-                return CallError::from_code(error).map_or(Ok(result), Err);
-            }
-            Err(Error::Busy) => pause(&mut pause_ns),
-            Err(Error::BadSlot | Error::Revoked) => return Err(CallError::EmptySlot),
-            Err(Error::NoMemory) => return Err(CallError::TooMany),
-            Err(_) => return Err(CallError::AskMonitor),
-        }
+    match patiently(|| ask(kind, arguments)) {
+        Ok([error, result, ..]) => CallError::from_code(error).map_or(Ok(result), Err),
+        Err(Error::BadSlot | Error::Revoked) => Err(CallError::EmptySlot),
+        Err(Error::NoMemory) => Err(CallError::TooMany),
+        Err(_) => Err(CallError::AskMonitor),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::lrpc::Outcome;
 use crate::processor::{MONITOR, Processor};
 use ::capabilities::capability::Marks;
 use ::capabilities::{Caller, Capability, Deleted, Progress, Retype, SlotId};
-use abi::capability::{INDEX_BITS, Kind, Rights, SLOT_BYTES};
+use abi::capability::{INDEX_BITS, Kind, Resource, Rights, SLOT_BYTES};
 use abi::layout::{KERNEL_HALF, PAGE};
 use abi::syscall::{CLEAN_BYTES, Error, identity};
 use loader::paging::{self, TableMemory};
@@ -257,7 +257,10 @@ pub fn insert(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     let [core, destination, what, base, bytes, root] = arguments;
     machine::check_own_core(kernel, core)?;
     let kind = Kind::from_code(what & 0xff).ok_or(Error::WrongKind)?;
-    if !matches!(kind, Kind::Ram | Kind::Frame | Kind::DeviceFrame) {
+    if !matches!(
+        kind,
+        Kind::Ram | Kind::Frame | Kind::DeviceFrame | Kind::Doorbell
+    ) {
         return Err(Error::WrongKind.into());
     }
     if what & !TAKEN != 0 {
@@ -268,7 +271,12 @@ pub fn insert(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     capability.rights = rights(what >> 8 & 0xff)?;
     capability.depth = (what >> identity::DEPTH_SHIFT) as u8;
     let end = base.saturating_add(bytes);
-    if kernel.processor.ram.touches(base, bytes) {
+    if kind == Kind::Doorbell {
+        let vectors = Resource::Vectors.range();
+        if base < vectors.start || vectors.end < end {
+            return Err(Error::OutOfRange.into());
+        }
+    } else if kernel.processor.ram.touches(base, bytes) {
         // What is not covered is the CPU driver's own.
         if kind == Kind::DeviceFrame || !kernel.capabilities.is_covered(base, end) {
             return Err(Error::Conflict.into());

@@ -115,6 +115,7 @@ impl Monitor {
         let mut busy = false;
         for core in cores {
             self.reclaim_in(memory_of(core));
+            self.reclaim_in(authority::vectors_of(core));
             busy |= self.go_on_forgetting(core, waits);
         }
         busy
@@ -140,7 +141,9 @@ impl Monitor {
         let Some(forget) = forgets.iter_mut().find(|forget| forget.core == core) else {
             return is_busy;
         };
-        if !forget.spaces.is_empty() || self.agent.regions().may_have(&memory_of(core)) {
+        let mut ranges = [memory_of(core), authority::vectors_of(core)].into_iter();
+        let regions = self.agent.regions();
+        if !forget.spaces.is_empty() || ranges.any(|range| regions.may_have(&range)) {
             return is_busy;
         }
         let Some((asker, round)) = forget.asker.take() else {
@@ -155,12 +158,12 @@ impl Monitor {
         true
     }
 
-    /// Whether a region lies in the memory of a core that is to be forgotten.
+    /// Whether a region is memory of a core that is to be forgotten, or wakes its domains.
     pub fn is_forgotten(&self, region: &Region) -> bool {
         let mut cores = self.restarts.forgets.all.iter().map(|forget| forget.core);
         cores.any(|core| {
-            let memory = memory_of(core);
-            region.base < memory.end && memory.start < region.range().end
+            let mut ranges = [memory_of(core), authority::vectors_of(core)].into_iter();
+            ranges.any(|one| region.base < one.end && one.start < region.range().end)
         })
     }
 }

@@ -9,7 +9,7 @@ mod pieces;
 
 use self::pieces::Piece;
 use super::space::{self, Mapping, pieces};
-use super::store::{Block, SharedRam, Store, make_doorbell};
+use super::store::{Block, SharedRam, Store, make_doorbell, vector_range};
 use super::{Error, ask};
 use crate::capability::{self, Address, Kind, Rights};
 use crate::{startup, system_call};
@@ -23,6 +23,7 @@ use abi::limits::DISPATCHER_NAME_BYTES;
 use abi::syscall::{self, DISPATCHER_BYTES, REGISTERS, life, priority, property, rights};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 use urpc::Channel;
 
@@ -96,6 +97,8 @@ pub struct Body {
     space: Address,
     dispatcher: Address,
     doorbell: Address,
+    /// What that rings, once it does.
+    vector: Option<Range<u64>>,
     channel: Address,
     stack: Address,
     /// Mappings of frames that it was lent, and page tables for them.
@@ -134,6 +137,7 @@ impl Body {
             space,
             dispatcher,
             doorbell,
+            vector: None,
             channel,
             stack,
             held: Vec::new(),
@@ -286,9 +290,12 @@ impl Body {
         name: &str,
         gift: Option<(&Self, Address)>,
     ) -> Result<(), Error> {
-        make_doorbell(startup().core as usize, vector, self.doorbell)?;
+        let core = startup().core as usize;
+        make_doorbell(core, vector, self.doorbell)?;
+        self.vector = Some(vector_range(core, vector));
         capability::mint(OWN_DOORBELL, inside(MONITOR_DOORBELL), Rights::WRITE, 0)?;
-        capability::mint(self.doorbell, inside(OWN_DOORBELL), USE, 0)?;
+        let own = USE | Rights::GRANT;
+        capability::mint(self.doorbell, inside(OWN_DOORBELL), own, 0)?;
         if let Some((parent, slot)) = gift {
             capability::copy_from(parent.root, slot, inside(GIFT))?;
         }
@@ -515,7 +522,7 @@ impl Body {
         for block in self.blocks.into_iter().chain(self.ram) {
             store.release(block);
         }
-        let _ = capability::revoke(self.doorbell);
+        store.revoke(self.doorbell);
         for slot in [
             self.root,
             self.space,
@@ -525,6 +532,9 @@ impl Body {
             self.stack,
         ] {
             store.discard(slot);
+        }
+        if let Some(vector) = self.vector {
+            store.give_vector_back(&vector);
         }
     }
 }

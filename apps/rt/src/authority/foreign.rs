@@ -15,7 +15,7 @@ use abi::syscall;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-/// Memory that was taken back here, while others hold a part of it.
+/// Memory, or a vector, that was taken back here while others hold a part of it.
 #[derive(Debug)]
 struct Late {
     range: Range<u64>,
@@ -29,7 +29,7 @@ pub(super) enum From {
     Shared,
     /// What was borrowed from another core.
     Loan,
-    /// None: a device.
+    /// None: a device, or a vector.
     Nowhere,
 }
 
@@ -140,11 +140,24 @@ impl Store {
     /// any of it.
     pub(super) fn give_back(&mut self, ram: Ram, pool: From) {
         let range = ram.base..ram.base + ram.pages * PAGE;
-        if self.foreign.away.iter().any(|away| meet(away, &range)) {
-            self.foreign.late.push(Late { range, pool });
-        } else {
+        if !self.is_kept_back(&range, pool) {
             self.give(ram, pool);
         }
+    }
+
+    /// Whether other cores hold a part of what goes back to a pool: then it has to wait.
+    fn is_kept_back(&mut self, range: &Range<u64>, pool: From) -> bool {
+        let is_away = self.foreign.away.iter().any(|away| meet(away, range));
+        if is_away {
+            let range = range.clone();
+            self.foreign.late.push(Late { range, pool });
+        }
+        is_away
+    }
+
+    /// A vector of this core is to be used anew, now or when no other core may ring it any more.
+    pub(super) fn give_vector_back(&mut self, vector: &Range<u64>) {
+        self.is_kept_back(vector, From::Nowhere);
     }
 
     /// Other cores are going to hold a part of the memory of this core.

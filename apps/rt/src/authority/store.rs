@@ -9,12 +9,13 @@ use super::{Error, machine};
 use crate::capability::{self, Address, Kind, Retype, Rights};
 use crate::startup;
 use abi::capability::monitor::{CORES, PRIVATE_RAM};
-use abi::capability::{OWN_DOORBELL, OWN_SPACE, SLOT_BYTES, VECTORS};
+use abi::capability::{OWN_DOORBELL, OWN_SPACE, Resource, SLOT_BYTES, VECTORS};
 use abi::layout::{LARGE_PAGE, MONITOR_WINDOW, PAGE};
 use abi::limits::MAX_CORES;
 use abi::syscall::{FIRST_DOORBELL, MAP_PAGES, rights};
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// Pages of a CNode that is added.
 const CNODE_PAGES: u64 = ADDED_SLOTS * SLOT_BYTES / PAGE;
@@ -40,8 +41,8 @@ pub struct Store {
     pub(super) loans: Vec<Loan>,
     slots: Slots,
     pub(super) foreign: Foreign,
-    /// Doorbells of other cores, by core and vector.
-    doorbells: BTreeMap<(usize, u8), Address>,
+    /// Doorbells of other cores' monitors.
+    doorbells: BTreeMap<usize, Address>,
 }
 
 /// RAM with one owner, of which objects are made from front to back.
@@ -433,20 +434,20 @@ impl Store {
         Ok(())
     }
 
-    /// The doorbell of a vector of a core.
-    pub fn doorbell(&mut self, core: usize, vector: u8) -> Result<Address, Error> {
-        if core == startup().core as usize && u64::from(vector) == FIRST_DOORBELL {
+    /// The doorbell of the monitor of a core.
+    pub fn monitor_doorbell(&mut self, core: usize) -> Result<Address, Error> {
+        if core == startup().core as usize {
             return Ok(OWN_DOORBELL);
         }
-        if let Some(slot) = self.doorbells.get(&(core, vector)) {
+        if let Some(slot) = self.doorbells.get(&core) {
             return Ok(*slot);
         }
         let slot = self.slot()?;
-        if let Err(error) = make_doorbell(core, vector, slot) {
+        if let Err(error) = make_doorbell(core, FIRST_DOORBELL as u8, slot) {
             self.discard(slot);
             return Err(error);
         }
-        self.doorbells.insert((core, vector), slot);
+        self.doorbells.insert(core, slot);
         Ok(slot)
     }
 }
@@ -460,6 +461,18 @@ pub(super) fn make_doorbell(core: usize, vector: u8, slot: Address) -> Result<()
         count: 1,
     };
     Ok(capability::retype(CORES, &what, slot)?)
+}
+
+/// The range of a vector of a core among all of the machine.
+pub fn vector_range(core: usize, vector: u8) -> Range<u64> {
+    let first = vectors_of(core).start + u64::from(vector);
+    first..first + 1
+}
+
+/// The range of the vectors of a core among all of the machine.
+pub fn vectors_of(core: usize) -> Range<u64> {
+    let first = Resource::Vectors.range().start + core as u64 * VECTORS;
+    first..first + VECTORS
 }
 
 const _: () = assert!(MAP_PAGES == LARGE_PAGE / PAGE);

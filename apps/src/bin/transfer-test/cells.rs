@@ -118,6 +118,10 @@ orders! {
     19 mint(cell: u64, into: u64, rights: Rights, badge: u64);
     /// Move it into another cell.
     20 shift(cell: u64, into: u64);
+    /// Ask for the doorbell of a domain.
+    21 doorbell(cell: u64, of: Domain);
+    /// Ring it.
+    22 ring(cell: u64);
 }
 
 impl Order {
@@ -275,6 +279,12 @@ impl Cells {
                 of(capability::mint(slot, self.slot(a), rights, c))?;
             }
             20 => of(capability::move_to(slot, self.slot(a)))?,
+            21 => {
+                let doorbell = of(rt::monitor::doorbell(Domain(a)))?;
+                of(capability::move_to(doorbell, slot))?;
+                slots::give(doorbell);
+            }
+            22 => of(rt::system_call::ring(slot))?,
             _ => return Err(Error::NoSuchCall.code()),
         }
         Ok(back)

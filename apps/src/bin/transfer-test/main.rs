@@ -20,6 +20,7 @@
 
 extern crate alloc;
 
+mod bells;
 mod cells;
 mod losses;
 mod objects;
@@ -200,6 +201,7 @@ fn main() -> i32 {
     match words.next() {
         None => {}
         Some(shares::TOUCH) => return shares::touch(),
+        Some(bells::SLEEP) => return bells::sleep(),
         Some(races::WAIT) => return races::wait(),
         Some(races::LEND) => return races::lend(),
         Some(losses::LOSE) => is_to_lose = true,
@@ -278,6 +280,7 @@ fn run(is_to_lose: bool) -> Result<Outcome> {
     let before = stage.memory()?;
     sends::check(&mut stage)?;
     shares::check(&mut stage)?;
+    bells::check(&mut stage)?;
     objects::check(&mut stage)?;
     races::check(&mut stage)?;
     // What ends gives its memory back a little later.

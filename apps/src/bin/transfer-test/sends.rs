@@ -149,7 +149,7 @@ fn refusals(stage: &mut Stage) -> Result {
             ("no right to grant", 3, Rights::READ, Error::NoRight),
             ("more rights", 4, all, Error::NoRight),
             ("a dispatcher", 5, Rights::READ, Error::StaysHere),
-            ("a doorbell", 6, Rights::WRITE, Error::StaysHere),
+            ("a doorbell to revoke", 6, Rights::REVOKE, Error::NoRight),
         ] {
             let sent = stage.on(home, Order::try_send(cell, domain, rights))?;
             stage.outcome.expect(what, &sent.error, &wrong(error));
