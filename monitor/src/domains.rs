@@ -520,6 +520,8 @@ impl Monitor {
 
     /// Serves all domains; whether there was anything to do. `looks`: some may have ended.
     pub fn serve_domains(&mut self, looks: bool) -> bool {
+        // What ended domains had bound may be gone, of which nobody is told; so there may be room.
+        self.ask_for_updates();
         let mut busy = false;
         for number in self.domains.numbers() {
             busy |= self.serve_domain(number, false);

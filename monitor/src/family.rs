@@ -28,7 +28,7 @@ const MAX_FRAMES_OF_CORE: usize = 2048;
 /// Most waits for the end of domains that are not one's children: on a core, and of one domain; and
 /// how many ends that are over a core remembers.
 const MAX_WATCHERS: usize = 1024;
-const MAX_WATCHERS_OF_DOMAIN: usize = 64;
+pub const MAX_WATCHERS_OF_DOMAIN: usize = 64;
 const REMEMBERED_ENDS: usize = 256;
 
 /// Somebody who is no parent waits for the end of a domain of this core.
@@ -178,7 +178,8 @@ impl Monitor {
     /// Another core has started a child that was expected, or has not.
     pub fn on_spawn_reply(&mut self, parent: u64, frame: Option<u64>, reply: &Answer) {
         if let Some(frame) = frame.and_then(|id| self.family.frames.get_mut(&id)) {
-            frame.coming -= 1;
+            // Unless it is another one at that place: its core started anew meanwhile.
+            frame.coming = frame.coming.saturating_sub(1);
         }
         match reply {
             Ok([child, ..]) => self.adopt(*child, parent, frame),
@@ -274,7 +275,10 @@ impl Monitor {
                 value(u64::from(status as u32)).map(Some)
             }
             None => {
-                entry.waiter = Some(requester);
+                // Who waits twice gets one answer to the end.
+                if let Some(before) = entry.waiter.replace(requester) {
+                    self.answer(before, Err(Error::Busy));
+                }
                 Ok(None)
             }
         }
@@ -310,6 +314,12 @@ impl Monitor {
         value(u64::from(status as u32)).map(Some)
     }
 
+    /// A domain of another core that waited has ended.
+    pub fn forget_watcher(&mut self, requester: Requester) {
+        let watchers = &mut self.family.watchers;
+        watchers.retain(|watcher| watcher.requester != requester);
+    }
+
     /// Answers whether a child has ended, and with its exit status if so.
     pub fn try_wait_for(&mut self, parent: u64, child: u64) -> Answer {
         match self.child_of(parent, child)?.status {
@@ -324,6 +334,7 @@ impl Monitor {
     /// A domain of this core ended: its parent's monitor learns of it, and what it held
     /// here is given up.
     pub fn tell_of_exit(&mut self, id: u64, job: u64, status: i32, parent: u64) {
+        self.withdraw_waits_of(id);
         let family = &mut self.family;
         family.children.retain(|_, child| child.parent != id);
         family.watchers.retain(|watcher| watcher.by != id);

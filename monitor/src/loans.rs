@@ -15,6 +15,8 @@ use rt::interface::Error;
 
 /// What is borrowed at a time, in pages, if it is there: 4 MiB.
 const PIECE: u64 = 1024;
+/// Most frames of one domain that wait for memory.
+const MAX_WAITING: usize = 8;
 /// How long borrowed memory stays of which nothing is used, in nanoseconds.
 const IDLE_NS: u64 = 20_000_000;
 /// How often this core looks whether memory of a dead borrower is used, in nanoseconds.
@@ -62,6 +64,14 @@ impl Monitor {
         domain: u64,
         bytes: u64,
     ) -> Result<Option<[u64; 5]>, Error> {
+        let cores = authority::machine().cores().iter();
+        if cores.map(|core| core.shared_bytes).max() < Some(bytes) {
+            return Err(Error::NoMemory); // nobody need be asked
+        }
+        let waiting = self.loans.waiting.values();
+        if waiting.filter(|one| one.domain == domain).count() >= MAX_WAITING {
+            return Err(Error::Busy);
+        }
         self.loans.next_token += 1;
         let token = self.loans.next_token;
         let waiting = Waiting {

@@ -123,7 +123,7 @@ impl Monitor {
     }
 
     /// Asks the protocol for as many of the updates as it takes.
-    fn ask_for_updates(&mut self) {
+    pub fn ask_for_updates(&mut self) {
         while self.agent.names().has_room()
             && let Some(update) = self.registry.waiting.pop_front()
         {

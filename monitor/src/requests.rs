@@ -13,6 +13,7 @@
 use crate::Monitor;
 use crate::devices;
 use crate::domains::{self, Request, SharedFrame, Text};
+use crate::family::MAX_WATCHERS_OF_DOMAIN;
 use crate::mesh::{self, FORWARDED};
 use abi::limits::ARGUMENT_BYTES;
 use alloc::collections::BTreeMap;
@@ -330,7 +331,15 @@ impl Monitor {
         arguments[5] = job;
         let mut what = What::Plain;
         match kind {
-            interface::WAIT => what = What::Wait,
+            interface::WAIT => {
+                let waits = |one: &&Pending| one.domain == domain && matches!(one.what, What::Wait);
+                if self.requests.pending.values().filter(waits).count() >= MAX_WATCHERS_OF_DOMAIN {
+                    return Err(Error::Busy);
+                }
+                // Whoever it comes from, not whom it names.
+                arguments[1] = domain;
+                what = What::Wait;
+            }
             interface::cores::STOP_CORE => what = What::Stop,
             interface::DOORBELL => {
                 let [of, slot, asker, ..] = &mut arguments;
@@ -440,6 +449,8 @@ impl Monitor {
                 let answer = self.send_doorbell(requester, a, c, job);
                 self.answer(requester, answer);
             }
+            // Of no domain: nobody waits any more.
+            interface::WAIT if a == 0 => self.forget_watcher(requester),
             interface::WAIT => {
                 let answer = self.watch_end(requester, (b, job), a);
                 self.answer(requester, answer);
@@ -583,6 +594,17 @@ impl Monitor {
                 let message = Message::new(interface::REPLY | FORWARDED, words);
                 self.mesh.send(&mut self.store, core, &message);
             }
+        }
+    }
+
+    /// A domain of this core has ended: where it waits for the ends of others, nobody need remember it.
+    pub fn withdraw_waits_of(&mut self, domain: u64) {
+        let waits =
+            |_: &u64, one: &mut Pending| one.domain == domain && matches!(one.what, What::Wait);
+        let open: Vec<_> = self.requests.pending.extract_if(.., waits).collect();
+        for (number, Pending { core, .. }) in open {
+            let message = Message::new(interface::WAIT | FORWARDED, [number, 0, 0, 0, 0, 0, 0]);
+            self.mesh.send(&mut self.store, core, &message);
         }
     }
 

@@ -186,6 +186,12 @@ impl Monitor {
         if self.view().cores.contains(core) {
             return Err(Error::CoreRuns);
         }
+        if core == 0 {
+            return Err(Error::CoreNeeded);
+        }
+        if !self.view().cores.contains(0) {
+            return Err(Error::CoreLost); // nobody gives turns any more
+        }
         let starts = &mut self.restarts.starts;
         if let Some(start) = starts.iter_mut().find(|start| start.core == core) {
             if start.requesters.len() >= MAX_REQUESTERS {
@@ -278,7 +284,9 @@ impl Monitor {
 
     /// Somebody is about to start a core that is in no view.
     fn on_forget(&mut self, from: usize, core: usize, round: u32) {
-        if self.round() < round {
+        if core >= authority::machine().cores().len() {
+            // It is no core.
+        } else if self.round() < round {
             self.restarts.held.push((from, core, round));
         } else if !self.view().cores.contains(core) {
             self.forget_core(core, from, round);
@@ -421,8 +429,10 @@ impl Monitor {
         }
         self.restarts.stage = Stage::Turn;
         self.ask_for_turn(false);
-        if self.starting().is_some() {
-            self.ask_for_turn(true);
+        match self.starting() {
+            Some(_) if self.view().cores.contains(0) => self.ask_for_turn(true),
+            Some(_) => self.end_start(Err(Error::CoreLost)), // as all that follow
+            None => {}
         }
     }
 

@@ -45,6 +45,10 @@ use rt::system_call::Error as CallError;
 const STEPS: usize = 16;
 /// Most operations of one domain that have not ended.
 const MAX_OPERATIONS: usize = 8;
+/// Most regions that this core keeps in mind for its domains: that it is the home of, and in all. The
+/// monitor's heap must have room for them.
+const MAX_HOMED: usize = 1024;
+const MAX_COPIES: usize = 2048;
 /// Most bytes of RAM that are sent as one: they are zeroed before.
 const MAX_RAM_BYTES: u64 = 16 << 20;
 /// How long to wait before a revoke is asked for again that the protocol was too busy for.
@@ -221,7 +225,12 @@ impl Transfers {
             | Operation::Revoke { asker, .. } => asker.domain == domain,
             Operation::Reclaim(_) | Operation::Leave => false,
         };
-        if self.operations.values().filter(of_domain).count() >= MAX_OPERATIONS {
+        let removals = self.removals.iter().filter(|one| {
+            let of_domain = one.keep.is_some_and(|(keeper, _)| keeper == domain);
+            of_domain && matches!(one.then, Then::Answer(_))
+        });
+        let operations = self.operations.values().filter(of_domain);
+        if operations.count() + removals.count() >= MAX_OPERATIONS {
             return Err(Error::Busy);
         }
         Ok(())
@@ -396,6 +405,9 @@ impl Monitor {
         if authority::look_up(&found.object()).parts {
             return Err(Error::InParts);
         }
+        if self.agent.regions().homed_in(0..u64::MAX).count() >= MAX_HOMED {
+            return Err(Error::NoMemory);
+        }
         if found.kind == Kind::Ram && !found.is_unreachable {
             // Others would find in it what its last user left.
             if found.bytes > MAX_RAM_BYTES {
@@ -473,7 +485,9 @@ impl Monitor {
     fn insert_copy(&mut self, id: OpId, what: Region, terms: u128) {
         let terms = Terms::unpack(terms);
         let sender = (id.core as u64) << 32 | u64::from(terms.sender);
-        let done = match (self.is_forgotten(&what), terms.is_asked_for) {
+        let is_full = self.agent.regions().copies_in(0..u64::MAX).count() >= MAX_COPIES;
+        let is_refused = is_full || self.is_forgotten(&what);
+        let done = match (is_refused, terms.is_asked_for) {
             (true, _) => Err(regions::Error::Refused),
             (false, true) => self.insert_doorbell(sender, what, &terms),
             (false, false) => self.receiver(&terms).and_then(|(receiver, slot)| {

@@ -4,6 +4,7 @@ use crate::capability::{Address, MONITOR_DOORBELL, slots};
 use crate::clock;
 use crate::connection::Connection;
 use crate::frame::Frame;
+use crate::interface::names::event;
 use crate::interface::{self, Error, TEXT_BYTES, state};
 use crate::{startup, transfer};
 use abi::limits::{ARGUMENT_BYTES, PAGE_CHANNEL_SLOTS};
@@ -29,8 +30,9 @@ impl Domain {
 #[must_use = "a request has an answer"]
 pub struct Token(pub(crate) u32);
 
-/// Most events that are kept for who asks for them later.
-const MAX_EVENTS: usize = 4096;
+/// Most events of one request that are kept for who asks for them later: then the last of them says
+/// that some are lost.
+const MAX_EVENTS: usize = 256;
 
 struct Client {
     connection: Connection,
@@ -78,8 +80,13 @@ impl Client {
         let token = message.payload[0] as u32;
         if message.kind() == interface::REPLY {
             self.replies.push((token, message));
-        } else if message.kind() == interface::EVENT && self.events.len() < MAX_EVENTS {
-            self.events.push_back((token, message));
+        } else if message.kind() == interface::EVENT {
+            let own = |(of, _): &(u32, Message)| *of == token;
+            if self.events.iter().filter(|one| own(one)).count() < MAX_EVENTS {
+                self.events.push_back((token, message));
+            } else if let Some((_, last)) = self.events.iter_mut().rfind(|one| own(one)) {
+                last.payload[1] = event::OVERRUN;
+            }
         }
     }
 

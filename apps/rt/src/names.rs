@@ -180,6 +180,8 @@ impl Watch {
             event::BOUND => Change::Bound(string(name), value),
             event::UNBOUND => Change::Unbound(string(name)),
             _ => {
+                // It has ended there, unless the events were too many here.
+                let _ = ask(requests::UNWATCH, [u64::from(self.token), 0, 0, 0], 0);
                 monitor::forget_events(self.token);
                 let anew = Self::begin(self.name, self.is_prefix)?;
                 self.token = anew.token;

@@ -96,6 +96,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some((mut connection, mapping)) = self.body.take() {
+            let frame = mapping.frame();
             // Once a client has said so, the server may take the page away: nothing here looks at it
             // after that, so the server is rung whether it sleeps or not.
             connection.channel().close();
@@ -103,6 +104,9 @@ impl Drop for Session {
             if self.is_server {
                 RETIRED.lock().push_back((connection, mapping));
                 bury_retired();
+            } else {
+                drop((connection, mapping));
+                release(frame);
             }
         }
         // A copy of our own.
@@ -110,6 +114,9 @@ impl Drop for Session {
         slots::give(self.doorbell);
     }
 }
+
+/// Most clients of a service that have not taken their channels yet; the next one waits.
+const MAX_GUESTS: usize = 64;
 
 /// A client whose channel it has not taken yet.
 #[derive(Debug)]
@@ -136,12 +143,16 @@ impl Service {
     /// Those of [`names::bind`]; [`Error::WaitsAlready`].
     pub fn export(name: &str) -> Result<Self, Error> {
         let slot = slots::take().map_err(|_| Error::NoMemory)?;
-        let receiving = Some(Receiving::begin(slot)?);
-        names::bind(name, startup().domain)?;
+        let receiving = Receiving::begin(slot)?;
+        if let Err(error) = names::bind(name, startup().domain) {
+            let _ = receiving.withdraw();
+            release(slot);
+            return Err(error);
+        }
         Ok(Self {
             name: name.into(),
             slot,
-            receiving,
+            receiving: Some(receiving),
             guests: Vec::new(),
         })
     }
@@ -153,8 +164,9 @@ impl Service {
     /// This domain has no memory left, or its monitor is gone.
     pub fn poll(&mut self) -> Result<Option<Session>, Error> {
         bury_retired();
-        let come = self.receiving.as_ref().and_then(Receiving::poll);
-        if let Some(come) = come {
+        let receiving = self.receiving.as_ref();
+        let receiving = receiving.filter(|_| self.guests.len() < MAX_GUESTS);
+        if let Some(come) = receiving.and_then(Receiving::poll) {
             self.receiving = None;
             // What is in it does not matter, only who sent it. It may have been revoked by now.
             let _ = capability::delete(self.slot);
@@ -208,9 +220,14 @@ impl Drop for Service {
         if let Some(receiving) = self.receiving.take() {
             let _ = receiving.withdraw();
         }
-        let _ = capability::delete(self.slot);
-        slots::give(self.slot);
+        release(self.slot);
     }
+}
+
+/// Gives a slot back, with what may be in it.
+fn release(slot: Address) {
+    let _ = capability::delete(slot);
+    slots::give(slot);
 }
 
 /// Connects with the service of this name; waits until there is one.
@@ -220,13 +237,30 @@ impl Drop for Service {
 /// [`Error::NoSuchCore`].
 pub fn connect(name: &str) -> Result<Session, Error> {
     let server = names::await_binding(name)?.domain;
+    let slot = slots::take().map_err(|_| Error::NoMemory)?;
+    let session = exchange(name, server, slot).and_then(|()| {
+        // SAFETY: it is only ever accessed by way of the channel.
+        let mapping = unsafe { Mapping::of(slot, PageSize::Small, rights::WRITE) };
+        Session::over(mapping.map_err(|_| Error::NoMemory)?, Side::B, server)
+    });
+    if session.is_err() {
+        release(slot);
+    }
+    session
+}
+
+/// Sends the server a card, and waits for the frame that it sends in return.
+fn exchange(name: &str, server: Domain, slot: Address) -> Result<(), Error> {
     let card = memory::frame(PAGE).map_err(|_| Error::NoMemory)?;
-    let sent = transfer::send(card, server);
+    // Before it has the card: from then on the server does not wait for long.
+    let receiving = Receiving::begin(slot);
+    let sent = receiving.and_then(|receiving| match transfer::send(card, server) {
+        Ok(()) => Ok(receiving),
+        Err(error) => receiving.withdraw().and(Err(error)),
+    });
     // Nobody needs it any more.
     let _ = memory::free(card);
-    sent?;
-    let slot = slots::take().map_err(|_| Error::NoMemory)?;
-    let receiving = Receiving::begin(slot)?;
+    let receiving = sent?;
     let come = loop {
         if let Some(come) = receiving.poll() {
             break come;
@@ -236,10 +270,8 @@ pub fn connect(name: &str) -> Result<Session, Error> {
         }
         clock::sleep_ns(PAUSE_NS);
     };
-    if come?.from != server {
-        return Err(Error::NotAllowed);
+    match come?.from == server {
+        true => Ok(()),
+        false => Err(Error::NotAllowed),
     }
-    // SAFETY: it is only ever accessed by way of the channel.
-    let mapping = unsafe { Mapping::of(slot, PageSize::Small, rights::WRITE) };
-    Session::over(mapping.map_err(|_| Error::NoMemory)?, Side::B, server)
 }

@@ -168,8 +168,8 @@ impl Area {
     /// # Panics
     /// If the word does not lie in the area.
     fn word(&self, index: usize) -> &AtomicU64 {
+        assert!((index as u64) < self.bytes / 8, "word {index} of {self:x?}");
         let offset = index as u64 * 8;
-        assert!(offset + 8 <= self.bytes, "word {index} of {self:x?}");
         // SAFETY: an aligned word of the range, where there is nothing but memory of spans, of which
         // programs only have these atomic words. Where there is none, the access ends this domain.
         unsafe { AtomicU64::from_ptr((self.address + offset) as *mut u64) }

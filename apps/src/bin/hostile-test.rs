@@ -17,6 +17,10 @@
 //! | `scribble`    | write garbage over that channel: they are killed, or can be               |
 //! | `ring-storm`  | ring their monitor and other domains: nobody is lost                      |
 //! | `dismantle`   | revoke, unmap and delete what they consist of: only they end              |
+//! | `waits`       | wait without end for another core's domain, and die: limits hold          |
+//! | `shares`      | send pages to another core without end: a limit holds                     |
+//! | `squat`       | bind the name of a service: who was to export it goes on                  |
+//! | `events`      | change a name that is watched and not looked at: others are told of theirs|
 //!
 //! Copies of the program attack, on this core and on the last one. After each attack the
 //! monitors of all cores must answer, all cores start programs, and as much memory be free
@@ -38,13 +42,16 @@ use apps::arguments::{Misuse, explain};
 use core::fmt::{Debug, Write};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::capability::{self, Address, FIRST_CNODE_SLOTS, FIRST_FREE_SLOT, MEMORY_CNODE};
+use rt::capability::{Kind, ROOT_CNODE, Retype, TASK_CNODE, slots};
 use rt::capability::{MONITOR_DOORBELL, OWN_DISPATCHER, OWN_DOORBELL, OWN_SPACE};
-use rt::capability::{ROOT_CNODE, TASK_CNODE};
 use rt::connection::Connection;
 use rt::frame::Frame;
 use rt::interface::{self, Error, FAULT_STATUS, KILLED_STATUS};
 use rt::monitor::{self, Domain};
+use rt::names::{self, Change, Watch};
+use rt::service::Service;
 use rt::system_call::{self, LogWriter};
+use rt::transfer::{self, Receiving};
 use rt::{clock, dispatcher, println, space};
 use urpc::{Channel, Message, ReceiveError, SendError, Side};
 
@@ -53,6 +60,8 @@ rt::entry!(main);
 const USAGE: &str = "hostile-test [--only NAME]";
 /// The word by which a copy of the program knows that it has a part to play.
 const PART: &str = "part";
+/// The name of a service that somebody else has.
+const SERVICE: &str = "hostile-service";
 
 /// How long something may take that comes by itself.
 const PATIENCE_NS: u64 = 5_000_000_000;
@@ -75,6 +84,15 @@ const MAX_CHILDREN: usize = 512;
 const GRABBED_FRAMES: usize = 64;
 /// Words of a frame that marks are written to.
 const MARKED_WORDS: u64 = PAGE / 8;
+/// Waits of one domain for the ends of others that may be open, and how often it tries.
+const MAX_WAITS: usize = 64;
+const WAITS: u64 = 1500;
+/// Domains that die with their waits open: together they have more than a core keeps.
+const WAITERS: usize = 20;
+/// Pages that are sent to another core.
+const SHARES: u64 = 12_000;
+/// More changes than a domain keeps of one watch.
+const CHANGES: u64 = 4200;
 /// Kinds that a forger tries.
 const KINDS: u16 = 0x200;
 /// A domain that no core has.
@@ -86,7 +104,7 @@ type Verdict = Result<(), String>;
 /// An attack: its name and what the parent does.
 type Attack = (&'static str, fn(&mut Test));
 
-const ATTACKS: [Attack; 13] = [
+const ATTACKS: [Attack; 17] = [
     ("frame-reuse", frame_reuse),
     ("steal-bell", |test| test.unleash("steal-bell", false)),
     ("forge", |test| test.unleash("forge", true)),
@@ -107,6 +125,13 @@ const ATTACKS: [Attack; 13] = [
     }),
     ("ring-storm", ring_storm),
     ("dismantle", dismantling),
+    ("waits", waiting),
+    ("shares", sharing),
+    ("squat", squatting),
+    ("events", |test| {
+        let domain = test.begin(test.here, &["events"]);
+        test.end("events", domain, 0);
+    }),
 ];
 
 fn main() -> i32 {
@@ -419,6 +444,51 @@ fn dismantling(test: &mut Test) {
     }
 }
 
+/// Domains wait for one of another core that does not end, as often as they can, and die.
+fn waiting(test: &mut Test) {
+    let (here, far) = (test.here, elsewhere());
+    if here == far {
+        return;
+    }
+    let Some(target) = test.begin(far, &["idle"]) else {
+        return;
+    };
+    for _ in 0..WAITERS {
+        let waiter = test.begin(here, &["waits", &target.0.to_string()]);
+        test.end("waits", waiter, 0);
+    }
+    let echo = patiently(|| monitor::ask(far, interface::ECHO, [1; 6]));
+    test.expect("an echo after all waits", &echo, &Ok([1; 5]));
+    test.expect("kill of the target", &monitor::kill(target), &Ok(()));
+    test.end("the target", Some(target), KILLED_STATUS);
+}
+
+/// A domain sends another core's more pages than the monitors may keep in mind.
+fn sharing(test: &mut Test) {
+    let (here, far) = (test.here, elsewhere());
+    if here == far {
+        return;
+    }
+    let Some(hoarder) = test.begin(far, &["hoard"]) else {
+        return;
+    };
+    let sender = test.begin(here, &["shares", &hoarder.0.to_string()]);
+    test.end("shares", sender, 0);
+    test.expect("kill of the hoarder", &monitor::kill(hoarder), &Ok(()));
+    test.end("the hoarder", Some(hoarder), KILLED_STATUS);
+}
+
+/// Somebody else has the name of a service.
+fn squatting(test: &mut Test) {
+    let Some(squatter) = test.begin(test.here, &["squatter"]) else {
+        return;
+    };
+    let victim = test.begin(elsewhere(), &["squat"]);
+    test.end("squat", victim, 0);
+    test.expect("kill of the squatter", &monitor::kill(squatter), &Ok(()));
+    test.end("the squatter", Some(squatter), KILLED_STATUS);
+}
+
 /// A copy's part; the exit status.
 fn play(part: &str, words: &[&str]) -> Result<i32, String> {
     let number = |index: usize| {
@@ -448,6 +518,12 @@ fn play(part: &str, words: &[&str]) -> Result<i32, String> {
         "close" => close(way),
         "scribble" => scribble(way),
         "dismantle" => dismantle(way),
+        "waits" => waits(number(0)?),
+        "hoard" => hoard(),
+        "shares" => shares(Domain(number(0)?)),
+        "squatter" => squatter(),
+        "squat" => squat(),
+        "events" => events(),
         "ring-storm" => {
             let victims: Result<Vec<_>, _> = (0..words.len()).map(number).collect();
             ring(&victims?)
@@ -1002,4 +1078,110 @@ fn dismantle(way: &str) -> Verdict {
         }
     }
     Ok(())
+}
+
+/// Waits for the end of a domain of another core, by way of this one's monitor and directly, each
+/// time as if somebody else did. Its monitor hands others on meanwhile.
+fn waits(target: u64) -> Verdict {
+    let far = (target >> 32) as usize;
+    let mut tokens = Vec::new();
+    for by in 0..WAITS {
+        let core = [far, here()][(by % 2) as usize];
+        let token = monitor::request(core, interface::WAIT, [target, by << 8 | 1, 0, 0, 0, 0]);
+        tokens.push(token.map_err(|error| error.to_string())?);
+    }
+    // Handed on in order: its answer comes behind theirs.
+    let echo = patiently(|| monitor::ask(far, interface::ECHO, [2; 6]));
+    check("an echo beside waits", &echo, &Ok([2; 5]))?;
+    let mut open = 0;
+    for token in &tokens {
+        match monitor::try_answer(token) {
+            None => open += 1,
+            Some(answer) => check("one wait too much", &answer, &Err(Error::Busy))?,
+        }
+    }
+    check("open waits", &open, &MAX_WAITS)
+}
+
+/// Takes all capabilities that it gets, and keeps them.
+fn hoard() -> Verdict {
+    loop {
+        let slot = slots::take().map_err(|error| format!("{error:?}"))?;
+        if transfer::receive(slot).is_err() {
+            sleep_for_ever();
+        }
+    }
+}
+
+/// Sends a page after the other, and keeps none.
+fn shares(hoarder: Domain) -> Verdict {
+    let [ram, page] = [slots::take(), slots::take()];
+    let ram = ram.map_err(|error| format!("{error:?}"))?;
+    let page = page.map_err(|error| format!("{error:?}"))?;
+    let (private, _) = monitor::memory(here()).map_err(|error| error.to_string())?;
+    let pages = SHARES.min(private / 2);
+    monitor::ram(pages * PAGE, ram).map_err(|error| error.to_string())?;
+    for number in 0..pages {
+        let what = Retype {
+            kind: Kind::Frame,
+            offset: number * PAGE,
+            bytes: PAGE,
+            count: 1,
+        };
+        let made = capability::retype(ram, &what, page);
+        check("a page", &made, &Ok(()))?;
+        match transfer::send(page, hoarder) {
+            Ok(()) => check("deletion", &capability::delete(page), &Ok(()))?,
+            Err(Error::NoMemory) => return Ok(()),
+            Err(error) => return Err(format!("page {number}: {error}")),
+        }
+    }
+    Err(format!("{pages} pages and no end"))
+}
+
+/// Has the name of somebody else's service.
+fn squatter() -> Verdict {
+    names::bind(SERVICE, 1).map_err(|error| error.to_string())?;
+    sleep_for_ever()
+}
+
+/// Finds the name of its service taken: it receives capabilities all the same.
+fn squat() -> Verdict {
+    names::await_binding(SERVICE).map_err(|error| error.to_string())?;
+    let exported = Service::export(SERVICE).map(|_| ());
+    check("a name that is taken", &exported, &Err(Error::NameTaken))?;
+    let slot = slots::take().map_err(|error| format!("{error:?}"))?;
+    let receiving = Receiving::begin(slot).map_err(|error| error.to_string())?;
+    let received = receiving.withdraw();
+    check("what came into a slot", &received, &Ok(None))
+}
+
+/// Changes a name without end that it watches, and looks at another watch only.
+fn events() -> Verdict {
+    let said = |error: Error| error.to_string();
+    let (busy, quiet) = ("hostile-busy", "hostile-quiet");
+    let mut of_busy = Watch::new(busy).map_err(said)?;
+    let mut of_quiet = Watch::new(quiet).map_err(said)?;
+    for value in 0..CHANGES {
+        names::bind(busy, value).map_err(said)?;
+    }
+    names::bind(quiet, 1).map_err(said)?;
+    let deadline = Some(clock::now_ns() + PATIENCE_NS);
+    let change = of_quiet.wait_until(deadline).map_err(said)?;
+    let expected = Some(Change::Bound(quiet.to_string(), 1));
+    check("a change of the other name", &change, &expected)?;
+    // It is told that it has lost some, and of what comes then.
+    loop {
+        match of_busy.wait_until(deadline).map_err(said)? {
+            Some(Change::Bound(..)) => {}
+            change => {
+                check("the end of the changes", &change, &Some(Change::Overrun))?;
+                break;
+            }
+        }
+    }
+    names::bind(busy, CHANGES).map_err(said)?;
+    let change = of_busy.wait_until(deadline).map_err(said)?;
+    let expected = Some(Change::Bound(busy.to_string(), CHANGES));
+    check("a change after the overrun", &change, &expected)
 }
