@@ -180,28 +180,25 @@ impl fmt::Debug for CoreSet {
 mod tests {
     extern crate std;
     use super::*;
+    use crate::test_net::Random;
     use std::collections::BTreeSet;
 
     /// Random insertions and removals, beside a set of the library.
     #[test]
     fn does_what_a_set_does() {
-        let mut seed = 1u64;
-        let mut random = |below: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (seed >> 33) % below
-        };
+        let mut random = Random(1);
         let (mut set, mut model) = (CoreSet::default(), BTreeSet::new());
         let mut other = CoreSet::default();
         for step in 0..20_000 {
-            let core = random(40) as usize;
-            if random(2) == 0 {
+            let core = random.below(40);
+            if random.below(2) == 0 {
                 set.insert(core);
                 model.insert(core);
             } else {
                 assert_eq!(set.remove(core), model.remove(&core));
             }
             if step % 7 == 0 {
-                other.insert(random(40) as usize);
+                other.insert(random.below(40));
             }
             if step % 97 == 0 {
                 other = CoreSet::default();

@@ -1,5 +1,6 @@
 //! Domains of this core: spawn, end, and what they hold.
 
+use crate::restarts::memory_of;
 use crate::{Monitor, bundle, report};
 use abi::exception::PAGE_FAULT;
 use abi::layout::{
@@ -568,18 +569,15 @@ impl Monitor {
     }
 
     /// Kills the domains that share a frame of another core, or have made one of what was borrowed
-    /// from it. Whoever shared it with them is
-    /// gone, and the memory is to be used anew.
+    /// from it. Whoever shared it with them is gone, and the memory is to be used anew.
     pub fn end_users_of(&mut self, core: usize) {
-        let region = &authority::machine().cores()[core];
-        let end = region.region + region.private_bytes + region.shared_bytes;
-        let makers = self.family.makers_in(&(region.region..end));
+        let memory = memory_of(core);
+        let makers = self.family.makers_in(&memory);
         for number in self.domains.numbers() {
             let domain = self.domains.by_number(number);
             let Some(domain) = domain.filter(|domain| {
                 let frame = domain.frame.map(|frame| frame.physical);
-                frame.is_some_and(|at| (region.region..end).contains(&at))
-                    || makers.contains(&domain.id)
+                frame.is_some_and(|at| memory.contains(&at)) || makers.contains(&domain.id)
             }) else {
                 continue;
             };
@@ -588,7 +586,7 @@ impl Monitor {
             self.end_now(number);
         }
         // What shares them elsewhere is killed there.
-        self.forget_frames(&(region.region..end));
+        self.forget_frames(&memory);
     }
 
     /// Kills a domain of this core that shares memory of another one, unless it was killed.

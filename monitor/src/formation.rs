@@ -343,6 +343,7 @@ impl Formation {
 mod tests {
     extern crate std;
     use super::*;
+    use crate::test_net::Random;
     use std::collections::VecDeque;
 
     /// Many monitors in one process; a message is delivered in any order but per pair.
@@ -351,7 +352,7 @@ mod tests {
         dead: CoreSet,
         wires: Vec<((usize, usize), VecDeque<Message>)>,
         now_ns: u64,
-        seed: u64,
+        random: Random,
         given_up: Vec<usize>,
         all_connected: bool,
         sent: usize,
@@ -364,7 +365,7 @@ mod tests {
                 dead: dead.iter().copied().collect(),
                 wires: Vec::new(),
                 now_ns: 0,
-                seed,
+                random: Random(seed),
                 given_up: Vec::new(),
                 all_connected: false,
                 sent: 0,
@@ -427,11 +428,7 @@ mod tests {
                     }
                     continue;
                 }
-                self.seed = self
-                    .seed
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1);
-                let at = (self.seed >> 33) as usize % self.wires.len();
+                let at = self.random.below(self.wires.len());
                 let ((from, to), wire) = &mut self.wires[at];
                 let (from, to) = (*from, *to);
                 let message = wire.pop_front().expect("not empty");

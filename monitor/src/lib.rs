@@ -37,5 +37,7 @@ pub mod names;
 pub mod regions;
 pub mod round;
 pub mod spaces;
+#[cfg(test)]
+mod test_net;
 pub mod tree;
 pub mod view;

@@ -46,7 +46,10 @@
 //!
 //! # Ownership moves
 //!
-//! When the owner is no holder any more and nothing waits, the record moves to the lowest holder.
+//! When the owner is no holder any more, nothing waits, and all know it as the owner, the record moves
+//! to the lowest holder: whose the memory is, the holders that live, and the ranges. What a revoke
+//! changed is in it: no range is left then, and no holder but the revoker. The generation does not
+//! move, since every holder has its own; nor does what waits.
 //! What arrives at the old owner before it is released waits there, and is answered `Moved` then;
 //! what arrives at any core that has no record is answered `Moved` at once. The initiator asks again
 //! where its own entry points to. That is right: before the old owner released the record,
@@ -174,8 +177,13 @@ impl Region {
             && range.end <= self.base.saturating_add(self.bytes)
     }
 
+    /// Whether it has something in common with a range.
+    pub fn meets(&self, range: &Range<u64>) -> bool {
+        self.base < range.end && range.start < self.range().end
+    }
+
     /// Whether another region may have been made from it, directly or not.
-    fn may_hold(&self, inner: &Self) -> bool {
+    pub fn may_hold(&self, inner: &Self) -> bool {
         let is_deeper = inner.range() != self.range() || inner.depth > self.depth;
         is_deeper && self.contains(&inner.range())
     }
@@ -659,28 +667,25 @@ impl Regions {
     /// in common with this range.
     pub fn homed_in(&self, range: Range<u64>) -> impl Iterator<Item = Region> + '_ {
         let own = self.own;
-        let meets = move |one: &Region| one.base < range.end && range.start < one.range().end;
         self.held
             .iter()
-            .filter(move |(inner, held)| held.home == own && meets(inner))
+            .filter(move |(inner, held)| held.home == own && inner.meets(&range))
             .map(|(inner, _)| *inner)
     }
 
     /// Whether this core has to do with a region that has something in common with this range, or may
     /// come to be the home of one in this view: the recovery from the losses before has not ended.
     pub fn may_have(&self, range: &Range<u64>) -> bool {
-        let meets = |one: &Region| one.base < range.end && range.start < one.range().end;
-        self.claimed.is_some() || self.held.keys().any(meets)
+        self.claimed.is_some() || self.held.keys().any(|one| one.meets(range))
     }
 
     /// The regions that this core counts as having a copy of, and that have something in common
     /// with this range.
     pub fn copies_in(&self, range: Range<u64>) -> impl Iterator<Item = Region> + '_ {
-        let meets = move |one: &Region| one.base < range.end && range.start < one.range().end;
         self.held
             .iter()
-            .filter(move |(inner, held)| held.copy && held.removing.is_none() && meets(inner))
-            .map(|(inner, _)| *inner)
+            .filter(move |(one, held)| held.copy && held.removing.is_none() && one.meets(&range))
+            .map(|(one, _)| *one)
     }
 
     /// The ranges in which this core has made objects, with what they are of, that have something in

@@ -41,6 +41,7 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::vec::Vec;
 use forgets::Forgets;
+pub use forgets::memory_of;
 use loader::image::Anew;
 use protocols::core_set::CoreSet;
 use protocols::formation::START_LIMIT_NS;

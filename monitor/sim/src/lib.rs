@@ -15,6 +15,7 @@
 //! | [`membership`] | [`protocols::membership`], and its rules                         |
 //! | [`broadcast`]  | a message to all cores by different ways                         |
 //! | [`agents`]     | whole agents, as the system runs them                            |
+//! | [`script`]     | what programs ask for there, at random or in order               |
 //! | [`names`]      | [`protocols::names`] on agents, and its rules                    |
 //! | [`regions`]    | [`protocols::regions`] on agents, and its rules                  |
 //! | [`spaces`]     | [`protocols::spaces`] on agents, and its rules                   |
@@ -32,5 +33,6 @@ pub mod protocol;
 pub mod queue;
 pub mod random;
 pub mod regions;
+pub mod script;
 pub mod spaces;
 pub mod world;

@@ -126,6 +126,8 @@ impl Protocol {
         seed: u64,
     ) -> Result<Measurement, Violation> {
         let mut measurement = Measurement::default();
+        // Longer than anything takes that is measured.
+        let slot_ns = 2 * patience_ns(cores);
         match self {
             Self::Broadcast => {
                 for way in Way::ALL {
@@ -175,42 +177,34 @@ impl Protocol {
                     (0, "update, by the coordinator"),
                     (cores - 1, "update, by another core"),
                 ] {
-                    let slot_ns = slot_ns(cores);
                     let judge = Registry::new(seed, 0).measured(core, named, SAMPLES, slot_ns);
                     let agents = Agents::new(judge, cores, QUIET_NS);
-                    let stopwatch =
-                        measurement
-                            .on_agents(agents, machine, cores, seed, |judge| judge.stopwatch)?;
-                    measurement.measured(&stopwatch, "unicast");
+                    let done = measurement.on_agents(agents, machine, cores, seed)?;
+                    measurement.measured(&done.asked.stopwatch, "unicast");
                 }
             }
             Self::Regions => {
                 let powers = (1..).map(|power| 1 << power);
                 let some = powers.take_while(|holders| *holders < cores);
                 for holders in some.chain([cores]) {
-                    let judge = Memory::new(seed, 0).measured(holders, SAMPLES, slot_ns(cores));
+                    let judge = Memory::new(seed, 0).measured(holders, SAMPLES, slot_ns);
                     let agents = Agents::new(judge, cores, QUIET_NS);
-                    let stopwatch =
-                        measurement
-                            .on_agents(agents, machine, cores, seed, |judge| judge.stopwatch)?;
+                    let done = measurement.on_agents(agents, machine, cores, seed)?;
                     let holders = match holders == cores {
                         true => "all hold it".to_owned(),
                         false => format!("{holders} hold it"),
                     };
-                    measurement.measured(&stopwatch, &holders);
+                    measurement.measured(&done.asked.stopwatch, &holders);
                 }
             }
             Self::Spaces => {
                 let described = agents::described(machine, cores);
                 for (name, strategy) in agents::strategies() {
-                    let judge = AddressSpaces::new(seed, 0);
-                    let judge = judge.measured(cores, SAMPLES, slot_ns(cores));
+                    let judge = AddressSpaces::new(seed, 0).measured(cores, SAMPLES, slot_ns);
                     let agents = Agents::new(judge, cores, QUIET_NS);
                     let agents = agents.with_strategy(strategy, &described);
-                    let stopwatch =
-                        measurement
-                            .on_agents(agents, machine, cores, seed, |judge| judge.stopwatch)?;
-                    measurement.measured(&stopwatch, name);
+                    let done = measurement.on_agents(agents, machine, cores, seed)?;
+                    measurement.measured(&done.asked.stopwatch, name);
                 }
             }
         }
@@ -296,8 +290,7 @@ impl Measurement {
         machine: &Machine,
         cores: usize,
         seed: u64,
-        stopwatch: impl FnOnce(J) -> Stopwatch,
-    ) -> Result<Stopwatch, Violation> {
+    ) -> Result<J, Violation> {
         let mut machine = machine.clone();
         machine.cost.poll = u64::MAX;
         let setup = Setup {
@@ -306,7 +299,7 @@ impl Measurement {
         };
         let (done, report) = World::new(agents, &machine, setup).run();
         self.add(report)?;
-        Ok(stopwatch(done.judge))
+        Ok(done.judge)
     }
 
     /// All that was measured.
@@ -336,11 +329,6 @@ impl Measurement {
             });
         }
     }
-}
-
-/// Longer than anything takes that is measured.
-fn slot_ns(cores: usize) -> u64 {
-    2 * patience_ns(cores)
 }
 
 /// Longest silence in which nobody is suspected, in nanoseconds.

@@ -11,15 +11,13 @@ mod driver;
 
 pub use driver::{Driver, Note, Op};
 
-use crate::agents::{Judge, Life, Stopwatch, Tamper, outcome_of};
+use crate::agents::{Judge, Life, Tamper, outcome_of};
 use crate::node::{Context, Outcome};
-use crate::random::Random;
-use driver::Step;
+use crate::script::{Asked, Measured};
 use protocols::regions::{Kind, Region};
 use protocols::view::View;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Range;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 /// Bytes of a page.
@@ -42,16 +40,6 @@ fn root((core, life): Life, number: u64) -> Region {
     }
 }
 
-/// Whether a region was made from another, directly or not.
-fn is_from(region: &Region, other: &Region) -> bool {
-    let (inner, outer) = (region.range(), other.range());
-    other.contains(&inner) && (inner != outer || region.depth > other.depth)
-}
-
-fn meet(one: &Range<u64>, other: &Range<u64>) -> bool {
-    one.start < other.end && other.start < one.end
-}
-
 /// Whose each piece of memory is.
 #[derive(Debug, Default)]
 pub struct Ledger {
@@ -70,45 +58,30 @@ struct Known {
 }
 
 /// What is known of all memory.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Memory {
-    seed: u64,
-    pause_ns: u64,
+    /// What programs ask for; no time of it matters.
+    pub asked: Asked<Op>,
+    /// How many pieces of memory core 0 has, and any other.
+    roots: [u64; 2],
     ledger: Rc<RefCell<Ledger>>,
     lives: BTreeMap<Life, Known>,
     owners: BTreeMap<Region, BTreeSet<Life>>,
     /// Who made each object.
     makers: BTreeMap<Region, Life>,
-    open: BTreeMap<(Life, u64), Op>,
     /// Who is in each view, by its round.
     views: BTreeMap<u32, BTreeSet<Life>>,
     /// Whom each has been in a view with: nobody else can tell that they are dead.
     witnessed: BTreeMap<Life, BTreeSet<Life>>,
-    is_cut_off: bool,
-    /// A run without faults.
-    script: Option<Vec<(usize, Step)>>,
-    is_over: bool,
-    /// What was measured.
-    pub stopwatch: Stopwatch,
 }
 
 impl Memory {
     /// Random operations on all cores; pauses between two of a core are up to `pause_ns`.
     pub fn new(seed: u64, pause_ns: u64) -> Self {
         Self {
-            seed,
-            pause_ns,
-            ledger: Rc::default(),
-            lives: BTreeMap::new(),
-            owners: BTreeMap::new(),
-            makers: BTreeMap::new(),
-            open: BTreeMap::new(),
-            views: BTreeMap::new(),
-            witnessed: BTreeMap::new(),
-            is_cut_off: false,
-            script: None,
-            is_over: false,
-            stopwatch: Stopwatch::default(),
+            asked: Asked::new(seed, pause_ns),
+            roots: [ROOTS; 2],
+            ..Self::default()
         }
     }
 
@@ -116,7 +89,7 @@ impl Memory {
     /// and by another one, `count` times each; then copies are sent and ranges retyped by whoever is
     /// not the owner. Each step comes `slot_ns` after the one before.
     pub fn measured(mut self, holders: usize, count: u64, slot_ns: u64) -> Self {
-        let mut steps: Vec<(usize, Op, Option<&'static str>)> = Vec::new();
+        let mut steps: Vec<(usize, Op, Measured)> = Vec::new();
         let mut number = 0;
         for (revoker, named) in [(1, "revoke, not by the owner"), (0, "revoke, by the owner")] {
             for _ in 0..count {
@@ -141,18 +114,8 @@ impl Memory {
                 steps.push((revoker, Op::Revoke(region), Some(named)));
             }
         }
-        steps.push((0, Op::Nothing, None));
-        let at = steps.into_iter().enumerate();
-        let steps = at.map(|(number, (core, op, measured))| {
-            let at_ns = (number as u64 + 1) * slot_ns;
-            let step = Step {
-                at_ns,
-                op,
-                measured,
-            };
-            (core, step)
-        });
-        self.script = Some(steps.collect());
+        self.roots = [number, 0];
+        self.asked.measure(steps, slot_ns);
         self
     }
 
@@ -164,7 +127,7 @@ impl Memory {
     fn holder(&self, region: &Region) -> Option<(Life, Region)> {
         self.lives.iter().find_map(|(life, known)| {
             let all = known.copies.keys().chain(known.made.keys());
-            let mut all = all.filter(|one| *one == region || is_from(one, region));
+            let mut all = all.filter(|one| *one == region || region.may_hold(one));
             all.next().map(|one| (*life, *one))
         })
     }
@@ -174,8 +137,8 @@ impl Memory {
         let range = child.range();
         for (other, known) in &self.lives {
             let all = known.copies.keys().chain(known.made.keys());
-            for one in all.filter(|one| is_from(one, &parent)) {
-                if meet(&one.range(), &range) {
+            for one in all.filter(|one| parent.may_hold(one)) {
+                if one.meets(&range) {
                     return Err(format!(
                         "core {} makes {child:?} from {parent:?}, and core {} has {one:?}",
                         life.0, other.0
@@ -198,7 +161,7 @@ impl Memory {
             let may = *other == life;
             let copies = known.copies.keys().filter(|one| *one == region && !may);
             let all = known.copies.keys().chain(known.made.keys());
-            let made = all.filter(|one| is_from(one, region));
+            let made = all.filter(|one| region.may_hold(one));
             if let Some(left) = copies.chain(made).next() {
                 return Err(format!(
                     "core {} has revoked {region:?}, and core {} has {left:?}",
@@ -261,67 +224,24 @@ impl Judge for Memory {
     type Load = Driver;
 
     fn load(&mut self, life: Life, tamper: Option<Tamper>) -> Driver {
-        let (core, number) = life;
         self.lives.insert(life, Known::default());
-        let seed = self.seed ^ (core as u64 + 1) << 32 ^ u64::from(number) << 56;
-        let mut random = Random::new(seed);
-        let left = 4 + random.below(MOST - 4);
-        let roots: Vec<Region> = match &self.script {
-            Some(script) => (0..script.len() as u64 * u64::from(core == 0))
-                .map(|number| root(life, number))
-                .collect(),
-            None => (0..ROOTS).map(|number| root(life, number)).collect(),
-        };
-        for root in &roots {
+        let roots = self.roots[usize::from(life.0 > 0)];
+        for root in (0..roots).map(|number| root(life, number)) {
             let mut ledger = self.ledger.borrow_mut();
-            ledger.owners.insert(*root, life);
-            ledger.free.insert(*root);
+            ledger.owners.insert(root, life);
+            ledger.free.insert(root);
         }
-        let script = self.script.as_ref().map(|steps| {
-            let own = steps.iter().filter(|(of, _)| *of == core);
-            own.map(|(_, step)| step.clone()).collect::<VecDeque<_>>()
-        });
-        let hurries = tamper == Some(Tamper::Hurries);
-        Driver::new(
-            life,
-            random,
-            if script.is_some() { 0 } else { self.pause_ns },
-            left,
-            roots,
-            Rc::clone(&self.ledger),
-            script,
-            hurries,
-        )
+        let agenda = self.asked.agenda(life, MOST);
+        Driver::new(agenda, Rc::clone(&self.ledger), tamper)
     }
 
     fn on_note(&mut self, life: Life, note: Note, context: Context) -> Result<(), String> {
         match note {
-            Note::Begun {
-                token,
-                op,
-                measured,
-            } => {
-                if self.script.is_some() {
-                    self.stopwatch.begin(measured, context);
-                }
-                if op != Op::Nothing {
-                    self.open.insert((life, token), op);
-                } else {
-                    self.is_over = true;
-                }
-            }
+            Note::Begun(begun) => self.asked.begin(life, begun, 0, context),
             Note::Done { token, result } => {
-                self.stopwatch.end(context);
-                let op = self.open.remove(&(life, token));
-                if self.script.is_some() && result.is_err() {
-                    return Err(format!("{op:?}: {result:?}"));
-                }
-                match (op, result) {
-                    (None, _) => {
-                        return Err(format!("core {}: {token} ended, and is nothing", life.0));
-                    }
-                    (Some(Op::Revoke(region)), Ok(())) => self.revoked(life, &region)?,
-                    _ => {}
+                let known = self.asked.end(life, token, &result, 0, context)?;
+                if let (Op::Revoke(region), Ok(())) = (&known.op, result) {
+                    self.revoked(life, region)?;
                 }
             }
             Note::Copies(region, 0) => {
@@ -374,24 +294,19 @@ impl Judge for Memory {
         for owners in self.owners.values_mut() {
             owners.remove(&life);
         }
-        let before = self.open.len();
-        self.open.retain(|(of, _), _| *of != life);
-        self.is_cut_off |= self.open.len() < before;
     }
 
     fn is_done(&self) -> bool {
-        self.is_over
+        self.asked.is_over
     }
 
     fn outcome(&self, living: &[Life]) -> Result<Outcome, String> {
-        if let Some(((life, _), op)) = self.open.iter().next() {
-            return Err(format!("core {}: no end of {op:?}", life.0));
-        }
+        let mut is_cut_off = !self.asked.have_ended(living, |_| true)?;
         for (life, known) in &self.lives {
             for (child, parent) in &known.made {
                 let held = |known: &Known| {
                     let mut copies = known.copies.keys();
-                    copies.any(|one| one == child || is_from(one, child))
+                    copies.any(|one| one == child || child.may_hold(one))
                 };
                 if !self.lives.values().any(held) {
                     return Err(format!(
@@ -406,7 +321,6 @@ impl Judge for Memory {
         let all = ledger.owners.iter().chain(&self.makers);
         let mut of_dead = all.filter(|(_, owner)| !living.contains(owner));
         let waits = of_dead.any(|(region, _)| self.holder(region).is_some());
-        let mut is_cut_off = self.is_cut_off;
         for (region, owner) in &ledger.owners {
             let is_held = self.holder(region).is_some();
             let saw_it = |one: &Life| {

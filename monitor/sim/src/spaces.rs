@@ -14,17 +14,18 @@
 //! what no replica has as each of the others installs that view, nobody may know of any more.
 
 mod tables;
+#[cfg(test)]
+mod tests;
 
 pub use tables::{Knowledge, Note, Op, Tables};
 
-use crate::agents::{Judge, Life, Stopwatch, Tamper, outcome_of};
+use crate::agents::{Judge, Life, Tamper, outcome_of};
 use crate::node::{Context, Outcome};
-use crate::random::Random;
+use crate::script::{Asked, Known, Measured};
 use protocols::core_set::CoreSet;
 use protocols::spaces::{Error, Pages, Rights, SpaceId};
 use protocols::view::{Epoch, View};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use tables::Step;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Pages that programs fight over.
 const PAGES: u64 = 6;
@@ -38,16 +39,6 @@ fn space((core, life): Life, number: u32) -> SpaceId {
     SpaceId::new(core, life << 8 | number)
 }
 
-/// An operation that has begun.
-#[derive(Clone, Copy, Debug)]
-struct Known {
-    op: Op,
-    /// When it began, in events.
-    begun: u64,
-    /// When it ended, and how.
-    end: Option<(u64, Result<(), Error>)>,
-}
-
 /// A page that was mapped, by its frame: no two have the same.
 #[derive(Clone, Copy, Debug)]
 struct Mapped {
@@ -56,9 +47,9 @@ struct Mapped {
     /// The rights that any core may have.
     allowed: Rights,
     /// When its map began.
-    begun: u64,
+    begun: usize,
     /// When it was known to be mapped.
-    since: Option<u64>,
+    since: Option<usize>,
     /// It was unmapped, or not mapped at all, and nobody may have it.
     is_dead: bool,
     /// A home said that it is free.
@@ -74,18 +65,17 @@ struct Installed {
     /// Somebody held a view before that had another core.
     is_loss: bool,
     /// When somebody installed it last.
-    last: u64,
+    last: usize,
     /// The frames that somebody had just then.
     held: BTreeSet<u64>,
 }
 
 /// What is known of all spaces.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct AddressSpaces {
-    seed: u64,
-    pause_ns: u64,
-    now: u64,
-    ops: BTreeMap<(Life, u64), Known>,
+    /// What programs ask for; its time counts events.
+    pub asked: Asked<Op>,
+    now: usize,
     frames: BTreeMap<u64, Mapped>,
     /// What each core's tables have.
     tables: BTreeMap<Life, Table>,
@@ -94,29 +84,14 @@ pub struct AddressSpaces {
     views: BTreeMap<Life, CoreSet>,
     installed: BTreeMap<Epoch, Installed>,
     is_cut_off: bool,
-    script: Option<Vec<(usize, Step)>>,
-    is_over: bool,
-    /// What was measured.
-    pub stopwatch: Stopwatch,
 }
 
 impl AddressSpaces {
     /// Random operations on all cores; pauses between two of a core are up to `pause_ns`.
     pub fn new(seed: u64, pause_ns: u64) -> Self {
         Self {
-            seed,
-            pause_ns,
-            now: 0,
-            ops: BTreeMap::new(),
-            frames: BTreeMap::new(),
-            tables: BTreeMap::new(),
-            knows: BTreeMap::new(),
-            views: BTreeMap::new(),
-            installed: BTreeMap::new(),
-            is_cut_off: false,
-            script: None,
-            is_over: false,
-            stopwatch: Stopwatch::default(),
+            asked: Asked::new(seed, pause_ns),
+            ..Self::default()
         }
     }
 
@@ -125,7 +100,7 @@ impl AddressSpaces {
     /// before.
     pub fn measured(mut self, cores: usize, count: u64, slot_ns: u64) -> Self {
         let space = space((0, 0), 0);
-        let mut steps: Vec<(usize, Op, Option<&'static str>)> = Vec::new();
+        let mut steps: Vec<(usize, Op, Measured)> = Vec::new();
         for core in 1..cores {
             steps.push((0, Op::Join(space, core), None));
         }
@@ -146,18 +121,7 @@ impl AddressSpaces {
                 steps.push((by, Op::Unmap(space, pages), Some(named)));
             }
         }
-        steps.push((0, Op::Nothing, None));
-        let at = steps.into_iter().enumerate();
-        let steps = at.map(|(number, (core, op, measured))| {
-            let at_ns = (number as u64 + 1) * slot_ns;
-            let step = Step {
-                at_ns,
-                op,
-                measured,
-            };
-            (core, step)
-        });
-        self.script = Some(steps.collect());
+        self.asked.measure(steps, slot_ns);
         self
     }
 
@@ -168,23 +132,28 @@ impl AddressSpaces {
     }
 
     /// Operations that may have been under way at some time since, of the living and the dead.
-    fn since(&self, begun: u64) -> impl Iterator<Item = &Known> {
-        let ops = self.ops.values();
-        ops.filter(move |known| known.end.is_none_or(|(end, _)| end >= begun))
+    fn since(&self, begun: usize) -> impl Iterator<Item = &Known<Op>> {
+        let ops = self.asked.ops.values();
+        ops.filter(move |known| known.end.is_none_or(|end| end >= begun))
     }
 
-    fn begin(&mut self, life: Life, token: u64, op: Op, first_frame: u64) {
+    /// These rights and whatever the protects of these pages leave that may have been under way since.
+    fn allowed(&self, mut rights: Rights, space: SpaceId, pages: Pages, begun: usize) -> Rights {
+        for known in self.since(begun) {
+            match known.op {
+                Op::Protect(of, range, left) if of == space && range.overlaps(pages) => {
+                    rights = rights.and(left);
+                }
+                _ => {}
+            }
+        }
+        rights
+    }
+
+    fn begin(&mut self, op: Op, first_frame: u64) {
         if let Op::Map(space, pages) = op {
             // What is to be protected may be by then.
-            let mut allowed = tables::ALL;
-            for known in self.ops.values().filter(|known| known.end.is_none()) {
-                match known.op {
-                    Op::Protect(of, range, rights) if of == space && range.overlaps(pages) => {
-                        allowed = allowed.and(rights);
-                    }
-                    _ => {}
-                }
-            }
+            let allowed = self.allowed(tables::ALL, space, pages, self.now);
             for number in 0..pages.count {
                 let mapped = Mapped {
                     space,
@@ -203,23 +172,16 @@ impl AddressSpaces {
                 one.allowed = one.allowed.and(rights);
             }
         }
-        let known = Known {
-            op,
-            begun: self.now,
-            end: None,
-        };
-        self.ops.insert((life, token), known);
     }
 
-    fn end(&mut self, life: Life, token: u64, result: Result<(), Error>) -> Result<(), String> {
+    fn end(
+        &mut self,
+        life: Life,
+        token: u64,
+        known: &Known<Op>,
+        result: Result<(), Error>,
+    ) -> Result<(), String> {
         let now = self.now;
-        let Some(known) = self.ops.get_mut(&(life, token)) else {
-            return Err(format!("{life:?}: the end of {token}, which is nothing"));
-        };
-        if known.end.replace((now, result)).is_some() {
-            return Err(format!("{life:?}: {:?} ended twice", known.op));
-        }
-        let known = *known;
         self.is_cut_off |= result == Err(Error::Lost);
         let wrong = |what: String| {
             Err(format!(
@@ -257,15 +219,7 @@ impl AddressSpaces {
                 self.check_all()?;
             }
             (Op::Protect(space, pages, rights), Ok(())) => {
-                let mut allowed = rights;
-                for other in self.since(known.begun) {
-                    match other.op {
-                        Op::Protect(of, range, rights) if of == space && range.overlaps(pages) => {
-                            allowed = allowed.and(rights);
-                        }
-                        _ => {}
-                    }
-                }
+                let allowed = self.allowed(rights, space, pages, known.begun);
                 for one in self.within(space, pages) {
                     if one.since.is_some_and(|since| since < known.begun) {
                         one.allowed = allowed;
@@ -295,13 +249,13 @@ impl AddressSpaces {
     }
 
     /// Whether something else was mapped here all the time, without an unmap that may explain this.
-    fn mapped_twice(&self, space: SpaceId, page: u64, frame: u64, begun: u64) -> Option<u64> {
+    fn mapped_twice(&self, space: SpaceId, page: u64, frame: u64, begun: usize) -> Option<u64> {
         let found = self.must_be_there(space, page, begun);
         found.filter(|found| *found != frame)
     }
 
     /// What was mapped when something began, and cannot have gone since.
-    fn must_be_there(&self, space: SpaceId, page: u64, begun: u64) -> Option<u64> {
+    fn must_be_there(&self, space: SpaceId, page: u64, begun: usize) -> Option<u64> {
         let mut frames = self.frames.iter().filter(|(frame, one)| {
             let is_it = (one.space, one.page) == (space, page) && !one.is_dead;
             is_it && one.since.is_some_and(|since| since < begun) && !self.may_be_lost(**frame)
@@ -392,9 +346,7 @@ impl AddressSpaces {
         }
         Ok(())
     }
-}
 
-impl AddressSpaces {
     /// In the end: what a core has is in the table of the home, which knows all.
     fn replicas_are_in_tables(&self) -> Result<(), String> {
         let home_of = |core: usize| self.knows.iter().find(|(life, _)| life.0 == core);
@@ -453,42 +405,21 @@ impl Judge for AddressSpaces {
     type Load = Tables;
 
     fn load(&mut self, life: Life, tamper: Option<Tamper>) -> Tables {
-        let (core, number) = life;
         self.tables.insert(life, BTreeMap::new());
-        let seed = self.seed ^ (core as u64 + 1) << 32 ^ u64::from(number) << 56;
-        let mut random = Random::new(seed);
-        let left = 4 + random.below(MOST - 4);
-        let script = self.script.as_ref().map(|steps| {
-            let own = steps.iter().filter(|(of, _)| *of == core);
-            own.map(|(_, step)| *step).collect::<VecDeque<_>>()
-        });
-        let hurries = tamper == Some(Tamper::Hurries);
-        Tables::new(life, random, self.pause_ns, left, script, hurries)
+        Tables::new(self.asked.agenda(life, MOST), tamper)
     }
 
     fn on_note(&mut self, life: Life, note: Note, context: Context) -> Result<(), String> {
         self.now += 1;
+        let now = self.now;
         match note {
-            Note::Begun {
-                token,
-                op,
-                measured,
-            } => {
-                if self.script.is_some() {
-                    self.stopwatch.begin(measured, context);
-                }
-                if op == Op::Nothing {
-                    self.is_over = true;
-                } else {
-                    self.begin(life, token, op, tables::frame(life, token));
-                }
+            Note::Begun(begun) => {
+                self.begin(begun.op, tables::frame(life, begun.token));
+                self.asked.begin(life, begun, now, context);
             }
             Note::Done { token, result } => {
-                self.stopwatch.end(context);
-                if self.script.is_some() && result.is_err() {
-                    return Err(format!("{:?}: {result:?}", self.ops.get(&(life, token))));
-                }
-                self.end(life, token, result)?;
+                let known = self.asked.end(life, token, &result, now, context)?;
+                self.end(life, token, &known, result)?;
             }
             Note::Freed(space, pages, frame) => self.freed(space, pages, frame)?,
             Note::Installed(view) => self.installed(life, &view),
@@ -517,118 +448,13 @@ impl Judge for AddressSpaces {
     }
 
     fn is_done(&self) -> bool {
-        self.is_over
+        self.asked.is_over
     }
 
     fn outcome(&self, living: &[Life]) -> Result<Outcome, String> {
-        let living: BTreeSet<Life> = living.iter().copied().collect();
-        let mut is_cut_off = self.is_cut_off;
-        for ((life, _), known) in &self.ops {
-            if known.end.is_none() && living.contains(life) {
-                return Err(format!("core {}: no end of {:?}", life.0, known.op));
-            }
-            is_cut_off |= known.end.is_none();
-        }
+        let have_ended = self.asked.have_ended(living, |_| true)?;
         self.replicas_are_in_tables()?;
         self.nothing_is_forgotten()?;
-        Ok(outcome_of(is_cut_off))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const CONTEXT: Context = Context { now_ns: 0, sent: 0 };
-    const HOME: Life = (0, 0);
-    const OTHER: Life = (1, 0);
-
-    fn view(round: u32, cores: &[usize]) -> View {
-        let coordinator = 0;
-        View {
-            epoch: Epoch { round, coordinator },
-            cores: cores.iter().copied().collect(),
-            settings: 0,
-        }
-    }
-
-    /// Core 1 has mapped page 0 of a space of core 0, and has it; its frame.
-    fn mapped() -> (AddressSpaces, SpaceId, u64) {
-        let mut judge = AddressSpaces::new(1, 0);
-        let (space, frame) = (space(HOME, 0), tables::frame(OTHER, 1));
-        for life in [HOME, OTHER] {
-            judge.load(life, None);
-            let installed = Note::Installed(view(1, &[0, 1, 2]));
-            judge.on_note(life, installed, CONTEXT).unwrap();
-        }
-        let op = Op::Map(space, Pages::one(0));
-        let begun = Note::Begun {
-            token: 1,
-            op,
-            measured: None,
-        };
-        let done = Note::Done {
-            token: 1,
-            result: Ok(()),
-        };
-        for note in [begun, has(space, frame), done] {
-            judge.on_note(OTHER, note, CONTEXT).unwrap();
-        }
-        (judge, space, frame)
-    }
-
-    fn has(space: SpaceId, frame: u64) -> Note {
-        Note::Has(space, 0, Some((frame, Rights::READ)))
-    }
-
-    fn knows(homes: &[(SpaceId, usize)], mapped: &[(SpaceId, u64, u64, Rights)]) -> Note {
-        Note::Knows(Knowledge {
-            homes: homes.to_vec(),
-            mapped: mapped.to_vec(),
-            recovering: Vec::new(),
-        })
-    }
-
-    #[test]
-    fn the_judge_sees_what_is_free_and_in_use() {
-        let (mut judge, space, frame) = mapped();
-        let freed = || Note::Freed(space, Pages::one(0), frame);
-        assert!(
-            judge.on_note(HOME, freed(), CONTEXT).is_err(),
-            "core 1 has it"
-        );
-        let (mut judge, ..) = mapped();
-        let gone = Note::Has(space, 0, None);
-        judge.on_note(OTHER, gone, CONTEXT).unwrap();
-        judge.on_note(HOME, freed(), CONTEXT).unwrap();
-        assert!(judge.on_note(HOME, freed(), CONTEXT).is_err(), "twice");
-        assert!(judge.on_note(HOME, has(space, frame), CONTEXT).is_err());
-    }
-
-    #[test]
-    fn the_judge_sees_what_is_forgotten() {
-        let living = [HOME, OTHER];
-        let (mut judge, space, frame) = mapped();
-        let all = [(space, 0, frame, Rights::READ)];
-        judge.on_note(HOME, knows(&[], &all), CONTEXT).unwrap();
-        assert!(judge.outcome(&living).is_err(), "core 1 knows of no home");
-        let of_other = knows(&[(space, 0)], &[]);
-        judge.on_note(OTHER, of_other, CONTEXT).unwrap();
-        assert!(judge.outcome(&living).is_ok());
-        judge.on_note(HOME, knows(&[], &[]), CONTEXT).unwrap();
-        assert!(judge.outcome(&living).is_err(), "the home lacks it");
-        let gone = Note::Has(space, 0, None);
-        judge.on_note(OTHER, gone, CONTEXT).unwrap();
-        assert!(judge.outcome(&living).is_err(), "nobody has it");
-        // Unless another home, that alone knew of it, has gone.
-        for life in living {
-            let installed = Note::Installed(view(2, &[0, 1]));
-            judge.on_note(life, installed, CONTEXT).unwrap();
-        }
-        assert!(judge.outcome(&living).is_ok());
-        let two = knows(&[(space, 0)], &all);
-        judge.on_note(OTHER, two, CONTEXT).unwrap();
-        judge.on_note(HOME, knows(&[], &all), CONTEXT).unwrap();
-        assert!(judge.outcome(&living).is_err(), "two homes");
+        Ok(outcome_of(self.is_cut_off || !have_ended))
     }
 }

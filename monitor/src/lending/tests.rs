@@ -2,19 +2,8 @@
 
 extern crate std;
 use super::*;
-use crate::view::Epoch;
+use crate::test_net::{Random, view};
 use std::vec;
-
-fn view(round: u32, cores: &[usize]) -> View {
-    View {
-        epoch: Epoch {
-            round,
-            coordinator: 0,
-        },
-        cores: cores.iter().copied().collect(),
-        settings: 0,
-    }
-}
 
 /// Core 1 of three, whose nearest is core 2.
 fn one() -> Lending {
@@ -234,31 +223,24 @@ fn what_was_to_be_lent_to_a_dead_core_is_free_again() {
 
 #[test]
 fn garbage_does_no_harm() {
-    let mut seed = 1u64;
-    let mut random = move || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        seed >> 33
-    };
+    let mut random = Random(1);
     let mut one = one();
     for round in 0..100_000u32 {
-        let kind = 0xf0 + (random() % 16) as u16;
-        let words = [(); 7].map(|()| match random() % 8 {
-            0 => random() << 33 | random(),
-            _ => random() % 8,
-        });
+        let kind = 0xf0 + random.below(16) as u16;
+        let words = random.words(true);
         if let Some(message) = Message::decode(kind, &words) {
             let (kind, words) = message.encode();
             assert_eq!(Message::decode(kind, &words), Some(message));
-            for action in one.on_message((random() % 4) as usize, &message) {
+            for action in one.on_message(random.below(4), &message) {
                 if let Action::Lend { work, .. } = action {
                     one.lent(work, None);
                 }
             }
         }
-        match random() % 64 {
-            0 => drop(one.borrow(1, random() % 4, random() % 4)),
-            1 => drop(one.give_back(random() % 8)),
-            2 => drop(one.cleared((random() % 4) as usize, random() % 8)),
+        match random.below(64) {
+            0 => drop(one.borrow(1, random.word() % 4, random.word() % 4)),
+            1 => drop(one.give_back(random.word() % 8)),
+            2 => drop(one.cleared(random.below(4), random.word() % 8)),
             3 => drop(one.installed(&view(round, &[0, 1, 2]))),
             4 => drop(one.installed(&view(round, &[0, 1]))),
             _ => {}

@@ -3,23 +3,12 @@
 extern crate std;
 
 use super::*;
+use crate::test_net::Random;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec;
 use std::collections::{BTreeMap, VecDeque};
 use std::println;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, below: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) % below as u64) as usize
-    }
-}
 
 fn name(text: &str) -> Name {
     Name::new(text.as_bytes()).unwrap()

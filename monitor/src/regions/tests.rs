@@ -1,6 +1,6 @@
 extern crate std;
 use super::*;
-use crate::view::Epoch;
+use crate::test_net::{Random, view};
 use std::collections::BTreeMap as Wires;
 
 const PAGE: u64 = 4096;
@@ -19,6 +19,15 @@ fn range(pages: Range<u64>) -> Range<u64> {
     base + pages.start * PAGE..base + pages.end * PAGE
 }
 
+/// What a core may make in the first pages.
+fn part(pages: u64) -> Region {
+    Region {
+        bytes: pages * PAGE,
+        depth: 0,
+        ..region()
+    }
+}
+
 /// Monitors whose CPU drivers do at once what they are asked.
 struct Machine {
     monitors: Vec<Regions>,
@@ -28,16 +37,11 @@ struct Machine {
     free: Vec<usize>,
     /// By whom, and whose.
     adopted: Vec<(usize, usize)>,
-    seed: u64,
+    random: Random,
 }
 
 impl Machine {
     fn new(cores: usize, seed: u64) -> Self {
-        let view = View {
-            epoch: Epoch::default().next(0),
-            cores: CoreSet::first(cores),
-            settings: 0,
-        };
         let mut machine = Self {
             monitors: (0..cores).map(Regions::new).collect(),
             wires: Wires::new(),
@@ -45,12 +49,10 @@ impl Machine {
             ended: Vec::new(),
             free: Vec::new(),
             adopted: Vec::new(),
-            seed,
+            random: Random(seed),
         };
-        for core in 0..cores {
-            let actions = machine.monitors[core].installed(&view);
-            machine.carry_out(core, actions);
-        }
+        let all: Vec<usize> = (0..cores).collect();
+        machine.change(1, &all, &[]);
         machine.run();
         machine
     }
@@ -63,31 +65,40 @@ impl Machine {
     /// The same, where not all live long enough to install it.
     fn change_at(&mut self, installers: &[usize], round: u32, cores: &[usize], new: &[usize]) {
         self.wires.clear();
-        let epoch = Epoch {
-            round,
-            coordinator: 0,
-        };
-        let cores: CoreSet = cores.iter().copied().collect();
         for core in new {
             self.monitors[*core] = Regions::new(*core);
         }
         for core in installers {
-            let cores = cores.clone();
-            let actions = self.monitors[*core].installed(&View {
-                epoch,
-                cores,
-                settings: 0,
-            });
-            self.carry_out(*core, actions);
+            self.act(*core, |one| one.installed(&view(round, cores)));
         }
     }
 
     /// Hands over what one has sent to another.
     fn deliver(&mut self, from: usize, to: usize) {
         for message in self.wires.remove(&(from, to)).unwrap_or_default() {
-            let actions = self.monitors[to].on_message(from, &message);
-            self.carry_out(to, actions);
+            self.act(to, |one| one.on_message(from, &message));
         }
+    }
+
+    /// One does something.
+    fn act(&mut self, core: usize, work: impl FnOnce(&mut Regions) -> Vec<Action>) {
+        let actions = work(&mut self.monitors[core]);
+        self.carry_out(core, actions);
+    }
+
+    /// An operation that succeeds.
+    fn does(&mut self, core: usize, operation: impl FnOnce(&mut Regions) -> Vec<Action>) {
+        assert_eq!(self.count(core, operation).1, Ok(()));
+    }
+
+    /// An operation that does not.
+    fn fails(
+        &mut self,
+        core: usize,
+        error: Error,
+        operation: impl FnOnce(&mut Regions) -> Vec<Action>,
+    ) {
+        assert_eq!(self.count(core, operation).1, Err(error));
     }
 
     /// The messages that an operation takes, and how it ends.
@@ -98,8 +109,7 @@ impl Machine {
     ) -> (usize, Result<(), Error>) {
         let before = self.sent;
         self.ended.clear();
-        let actions = operation(&mut self.monitors[core]);
-        self.carry_out(core, actions);
+        self.act(core, operation);
         self.run();
         assert_eq!(self.ended.len(), 1);
         (self.sent - before, self.ended[0].1)
@@ -144,15 +154,10 @@ impl Machine {
             if self.wires.is_empty() {
                 return;
             }
-            self.seed = self
-                .seed
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            let at = (self.seed >> 33) as usize % self.wires.len();
+            let at = self.random.below(self.wires.len());
             let (&(from, to), wire) = self.wires.iter_mut().nth(at).expect("there are so many");
             let message = wire.pop_front().expect("not empty");
-            let actions = self.monitors[to].on_message(from, &message);
-            self.carry_out(to, actions);
+            self.act(to, |one| one.on_message(from, &message));
         }
     }
 
@@ -175,8 +180,7 @@ fn a_send_takes_four_messages() {
     assert_eq!((messages, result), (4, Ok(())));
     let (messages, result) = machine.count(2, |one| one.send(1, region(), 7, 3));
     assert_eq!((messages, result), (0, Err(Error::NoSuchRegion)));
-    let (_, result) = machine.count(1, |one| one.send(1, region(), 7, 9));
-    assert_eq!(result, Err(Error::Refused));
+    machine.fails(1, Error::Refused, |one| one.send(1, region(), 7, 9));
 }
 
 #[test]
@@ -195,7 +199,7 @@ fn a_revoke_takes_four_messages_a_holder() {
             assert!(machine.monitors[holders - 1].is_owner(region()));
             // Where home, owner and revoker are three.
             let mut machine = Machine::shared(holders + 1, 0, holders + 1, seed);
-            let _ = machine.count(0, |one| one.delete(1, region()));
+            machine.does(0, |one| one.delete(1, region()));
             assert!(machine.monitors[1].is_owner(region()));
             let (messages, result) = machine.count(holders, |one| one.revoke(1, region()));
             assert_eq!(result, Ok(()));
@@ -210,28 +214,26 @@ fn ranges_are_granted_once() {
     let mut machine = Machine::shared(3, 0, 3, 1);
     let (messages, result) = machine.count(1, |one| one.retype(1, region(), range(0..4)));
     assert_eq!((messages, result), (2, Ok(())));
-    let (_, result) = machine.count(2, |one| one.retype(1, region(), range(3..5)));
-    assert_eq!(result, Err(Error::Overlap));
-    let actions = machine.monitors[1].untype(region(), &range(0..4));
-    machine.carry_out(1, actions);
+    machine.fails(2, Error::Overlap, |one| {
+        one.retype(1, region(), range(3..5))
+    });
+    machine.act(1, |one| one.untype(region(), &range(0..4)));
     machine.run();
-    let (_, result) = machine.count(2, |one| one.retype(1, region(), range(3..5)));
-    assert_eq!(result, Ok(()));
-    let (_, result) = machine.count(2, |one| one.retype(1, region(), range(15..17)));
-    assert_eq!(result, Err(Error::Refused));
+    machine.does(2, |one| one.retype(1, region(), range(3..5)));
+    machine.fails(2, Error::Refused, |one| {
+        one.retype(1, region(), range(15..17))
+    });
 }
 
 #[test]
 fn memory_returns_when_the_last_piece_goes() {
     let mut machine = Machine::shared(3, 0, 3, 1);
-    let _ = machine.count(1, |one| one.retype(1, region(), range(0..4)));
+    machine.does(1, |one| one.retype(1, region(), range(0..4)));
     for core in 0..3 {
-        let (_, result) = machine.count(core, |one| one.delete(1, region()));
-        assert_eq!(result, Ok(()));
+        machine.does(core, |one| one.delete(1, region()));
     }
     assert!(machine.free.is_empty());
-    let actions = machine.monitors[1].untype(region(), &range(0..4));
-    machine.carry_out(1, actions);
+    machine.act(1, |one| one.untype(region(), &range(0..4)));
     machine.run();
     assert_eq!(machine.free, [0]);
     assert!(machine.monitors.iter().all(|one| !one.is_shared(region())));
@@ -241,28 +243,17 @@ fn memory_returns_when_the_last_piece_goes() {
 fn what_a_dead_core_had_made_goes_with_the_last_who_has_it() {
     // Core 1 makes a region of core 0's, gives it to core 2, and stops.
     let mut machine = Machine::shared(3, 0, 2, 1);
-    let _ = machine.count(1, |one| one.retype(1, region(), range(0..4)));
-    let inner = Region {
-        bytes: 4 * PAGE,
-        depth: 0,
-        ..region()
-    };
+    machine.does(1, |one| one.retype(1, region(), range(0..4)));
+    let inner = part(4);
     machine.monitors[1].share(inner, &[]).expect("new");
-    let _ = machine.count(1, |one| one.send(1, inner, 7, 2));
-    let view = View {
-        epoch: Epoch::default().next(0).next(0),
-        cores: [0, 2].into_iter().collect(),
-        settings: 0,
-    };
-    for core in [0, 2] {
-        let actions = machine.monitors[core].installed(&view);
-        machine.carry_out(core, actions);
-    }
+    machine.does(1, |one| one.send(1, inner, 7, 2));
+    machine.change(2, &[0, 2], &[]);
     machine.run();
-    let (_, result) = machine.count(0, |one| one.retype(1, region(), range(3..5)));
-    assert_eq!(result, Err(Error::Overlap));
+    machine.fails(0, Error::Overlap, |one| {
+        one.retype(1, region(), range(3..5))
+    });
     assert!(machine.monitors[0].homed_within(region()).eq([inner]));
-    let _ = machine.count(2, |one| one.delete(1, inner));
+    machine.does(2, |one| one.delete(1, inner));
     // Now the range is free, and nobody else has the region.
     assert!(!machine.monitors[0].is_shared(region()) && !machine.monitors[0].is_shared(inner));
 }
@@ -304,11 +295,7 @@ fn what_a_region_was_made_of_is_no_part_of_it() {
         depth: region().depth + 1,
         ..region()
     };
-    let part = Region {
-        bytes: PAGE,
-        depth: 0,
-        ..region()
-    };
+    let part = part(1);
     for shared in [region(), all, part] {
         one.share(shared, &[]).expect("new");
     }
@@ -322,22 +309,18 @@ fn what_a_region_was_made_of_is_no_part_of_it() {
 
 #[test]
 fn messages_out_of_place_change_nothing() {
-    let mut seed = 1u64;
-    let mut random = move || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        seed >> 33
-    };
+    let mut random = Random(1);
     let mut machine = Machine::shared(3, 0, 2, 1);
     for _ in 0..100_000 {
-        let kind = 0x80 + (random() % 32) as u16;
-        let mut words = [(); 7].map(|()| random() % 8);
+        let kind = 0x80 + random.below(32) as u16;
+        let mut words = random.words(false);
         let (_, line) = Message::Noted { region: region() }.encode();
-        if random() % 2 == 0 {
+        if random.below(2) == 0 {
             words[1..3].copy_from_slice(&line[1..3]);
         }
         if let Some(message) = Message::decode(kind, &words) {
-            let core = (random() % 3) as usize;
-            machine.monitors[core].on_message((random() % 4) as usize, &message);
+            let (core, from) = (random.below(3), random.below(4));
+            machine.monitors[core].on_message(from, &message);
         }
     }
     assert_eq!(Message::decode(0x7f, &[0; 7]), None);
@@ -370,10 +353,8 @@ fn what_the_recoverer_was_to_adopt_goes_to_the_next() {
 fn owned_elsewhere() -> Machine {
     let mut machine = Machine::new(3, 1);
     machine.monitors[0].share(region(), &[]).unwrap();
-    let sent = machine.count(0, |regions| regions.send(1, region(), 7, 1));
-    assert_eq!(sent.1, Ok(()));
-    let deleted = machine.count(0, |regions| regions.delete(2, region()));
-    assert_eq!(deleted.1, Ok(()));
+    machine.does(0, |regions| regions.send(1, region(), 7, 1));
+    machine.does(0, |regions| regions.delete(2, region()));
     assert!(machine.monitors[1].is_owner(region()));
     machine
 }
@@ -391,25 +372,18 @@ fn a_dead_owner_is_dead_although_its_number_is_back() {
 #[test]
 fn a_region_waits_for_what_a_dead_core_made_from_it() {
     let mut machine = owned_elsewhere();
-    let inner = Region {
-        bytes: 2 * PAGE,
-        depth: 0,
-        ..region()
-    };
+    let inner = part(2);
     let first = inner.range();
-    let made = machine.count(1, |regions| regions.retype(1, region(), first));
-    assert_eq!(made.1, Ok(()));
+    machine.does(1, |regions| regions.retype(1, region(), first));
     machine.monitors[1].share(inner, &[]).unwrap();
     for core in [0, 2] {
-        let sent = machine.count(1, |regions| regions.send(2, inner, 7, core));
-        assert_eq!(sent.1, Ok(()));
+        machine.does(1, |regions| regions.send(2, inner, 7, core));
     }
     machine.change(2, &[0, 2], &[]);
     machine.run();
     assert_eq!((machine.free.len(), machine.adopted.len()), (0, 0));
     for core in [0, 2] {
-        let deleted = machine.count(core, |regions| regions.delete(3, inner));
-        assert_eq!(deleted.1, Ok(()));
+        machine.does(core, |regions| regions.delete(3, inner));
     }
     assert_eq!(
         (&machine.free[..], &machine.adopted[..]),
@@ -462,18 +436,11 @@ fn what_somebody_has_adopted_is_not_adopted_again() {
 #[test]
 fn the_heir_is_who_recovers_now() {
     let mut machine = Machine::shared(4, 0, 4, 1);
-    let made = machine.count(0, |one| one.retype(1, region(), range(0..4)));
-    assert_eq!(made.1, Ok(()));
-    let inner = Region {
-        bytes: 4 * PAGE,
-        depth: 0,
-        ..region()
-    };
+    machine.does(0, |one| one.retype(1, region(), range(0..4)));
+    let inner = part(4);
     machine.monitors[0].share(inner, &[]).expect("new");
-    let sent = machine.count(0, |one| one.send(1, inner, 7, 3));
-    assert_eq!(sent.1, Ok(()));
-    let deleted = machine.count(1, |one| one.delete(1, region()));
-    assert_eq!(deleted.1, Ok(()));
+    machine.does(0, |one| one.send(1, inner, 7, 3));
+    machine.does(1, |one| one.delete(1, region()));
     let homed = |machine: &Machine, core: usize| {
         let homed = machine.monitors[core].homed_in(region().range());
         homed.collect::<Vec<_>>()
@@ -483,15 +450,15 @@ fn the_heir_is_who_recovers_now() {
         machine.change(round, cores, new);
         machine.run();
         assert_eq!(homed(&machine, cores[0]), [inner, region()]);
-        let (_, result) = machine.count(2, |one| one.retype(1, region(), range(3..5)));
-        assert_eq!(result, Err(Error::Overlap));
+        machine.fails(2, Error::Overlap, |one| {
+            one.retype(1, region(), range(3..5))
+        });
     }
     // It has neither a copy nor anything else of it any more.
     assert!(!machine.monitors[1].is_shared(region()));
     assert_eq!(machine.adopted, []);
     for (core, one) in [(2, region()), (3, inner), (3, region())] {
-        let deleted = machine.count(core, |monitor| monitor.delete(1, one));
-        assert_eq!(deleted.1, Ok(()));
+        machine.does(core, |monitor| monitor.delete(1, one));
     }
     assert_eq!(
         (&machine.adopted[..], machine.free.len()),
@@ -503,8 +470,7 @@ fn the_heir_is_who_recovers_now() {
 #[test]
 fn a_record_on_its_way_counts_the_dead() {
     let mut machine = owned_by_1_of_2();
-    let actions = machine.monitors[1].delete(9, region());
-    machine.carry_out(1, actions);
+    machine.act(1, |one| one.delete(9, region()));
     machine.deliver(1, 0);
     // Core 0 has the record, and core 1 has not released it. Core 2, the home, dies; core 1 is
     // dead before it knows so, and core 2 is back.
@@ -513,8 +479,7 @@ fn a_record_on_its_way_counts_the_dead() {
     machine.run();
     assert!(machine.monitors[0].is_owner(region()));
     assert_eq!((machine.adopted.len(), machine.free.len()), (0, 0));
-    let deleted = machine.count(0, |one| one.delete(1, region()));
-    assert_eq!(deleted.1, Ok(()));
+    machine.does(0, |one| one.delete(1, region()));
     assert_eq!(machine.adopted, [(0, 1), (0, 2)]);
     assert_eq!(machine.free, []);
 }
@@ -522,12 +487,9 @@ fn a_record_on_its_way_counts_the_dead() {
 /// Core 1 owns what core 2 is home of, and core 0 has it too.
 fn owned_by_1_of_2() -> Machine {
     let mut machine = Machine::shared(3, 2, 2, 1);
-    let deleted = machine.count(0, |one| one.delete(1, region()));
-    assert_eq!(deleted.1, Ok(()));
-    let deleted = machine.count(2, |one| one.delete(1, region()));
-    assert_eq!(deleted.1, Ok(()));
-    let sent = machine.count(1, |one| one.send(1, region(), 7, 0));
-    assert_eq!(sent.1, Ok(()));
+    machine.does(0, |one| one.delete(1, region()));
+    machine.does(2, |one| one.delete(1, region()));
+    machine.does(1, |one| one.send(1, region(), 7, 0));
     assert!(machine.monitors[1].is_owner(region()));
     machine
 }
@@ -535,26 +497,19 @@ fn owned_by_1_of_2() -> Machine {
 #[test]
 fn whoever_drops_a_region_keeps_what_it_inherits_of_it() {
     let mut machine = Machine::shared(3, 2, 2, 1);
-    let made = machine.count(1, |one| one.retype(1, region(), range(0..4)));
-    assert_eq!(made.1, Ok(()));
-    let inner = Region {
-        bytes: 4 * PAGE,
-        depth: 0,
-        ..region()
-    };
+    machine.does(1, |one| one.retype(1, region(), range(0..4)));
+    let inner = part(4);
     machine.monitors[1].share(inner, &[]).expect("new");
-    let sent = machine.count(1, |one| one.send(1, inner, 7, 2));
-    assert_eq!(sent.1, Ok(()));
-    let actions = machine.monitors[0].delete(9, region());
-    machine.carry_out(0, actions);
+    machine.does(1, |one| one.send(1, inner, 7, 2));
+    machine.act(0, |one| one.delete(9, region()));
     // Its drop is lost, sent again, and there before it knows that it is core 1's heir.
     machine.change(2, &[0, 2], &[]);
     machine.deliver(0, 2);
     machine.run();
-    let (_, result) = machine.count(2, |one| one.retype(1, region(), range(3..5)));
-    assert_eq!(result, Err(Error::Overlap));
-    let deleted = machine.count(2, |one| one.delete(1, inner));
-    assert_eq!(deleted.1, Ok(()));
+    machine.fails(2, Error::Overlap, |one| {
+        one.retype(1, region(), range(3..5))
+    });
+    machine.does(2, |one| one.delete(1, inner));
     // The range is free, and the home alone has the region.
     let alive = [0, 2].map(|core| machine.monitors[core].is_shared(region()));
     assert_eq!(alive, [false; 2]);

@@ -67,8 +67,8 @@ impl Forgets {
     }
 }
 
-/// Where the memory of a core is.
-fn memory_of(core: usize) -> Range<u64> {
+/// Where the memory of a core is, private and shared.
+pub fn memory_of(core: usize) -> Range<u64> {
     let region = authority::machine().cores().get(core);
     region.map_or(0..0, |region| {
         region.region..region.region + region.private_bytes + region.shared_bytes
@@ -163,7 +163,7 @@ impl Monitor {
         let mut cores = self.restarts.forgets.all.iter().map(|forget| forget.core);
         cores.any(|core| {
             let mut ranges = [memory_of(core), authority::vectors_of(core)].into_iter();
-            ranges.any(|one| region.base < one.end && one.start < region.range().end)
+            ranges.any(|one| region.meets(&one))
         })
     }
 }

@@ -227,10 +227,7 @@ impl Monitor {
                 found.anything
             };
             let mut parts = self.agent.regions().homed_in(piece.clone());
-            let is_part = |one: Region| {
-                of.contains(&one.range()) && (one.bytes < of.bytes || one.depth > of.depth)
-            };
-            if !is_here && !parts.any(is_part) {
+            if !is_here && !parts.any(|one| of.may_hold(&one)) {
                 drop(parts);
                 self.with_regions(|one| one.untype(of, &piece));
             }

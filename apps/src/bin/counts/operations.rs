@@ -113,6 +113,31 @@ fn nothing(_: &mut Stage, _: u64) -> Result<(), Error> {
     Ok(())
 }
 
+const UNMAP: Operation = Operation {
+    name: "unmap a page that 2 have",
+    class: counter::OF_SPACES,
+    least_cores: 2,
+    most: |_| 2,
+    prepare: |stage, repeat| stage.map(repeat, 1),
+    go: Stage::unmap,
+};
+
+const UNMAP_ON_ALL: Operation = Operation {
+    name: "unmap a page that all have",
+    most: |stage| 2 * (stage.cores - 1),
+    prepare: |stage, repeat| stage.map(repeat, usize::MAX),
+    ..UNMAP
+};
+
+const REVOKE: Operation = Operation {
+    name: "revoke a frame that 2 have",
+    class: counter::OF_REGIONS,
+    least_cores: 2,
+    most: |_| 4 * 2,
+    prepare: |stage, repeat| stage.make_frames(repeat, 1),
+    go: Stage::revoke,
+};
+
 /// All of them, in this order.
 pub const ALL: &[Operation] = &[
     Operation {
@@ -133,57 +158,31 @@ pub const ALL: &[Operation] = &[
     },
     Operation {
         name: "map a page",
-        class: counter::OF_SPACES,
-        least_cores: 2,
-        most: |_| 2,
         prepare: nothing,
         go: |stage, _| {
             let page = stage.team()?.span.map(PAGE)?;
             stage.pages.push(page);
             Ok(())
         },
+        ..UNMAP
     },
     Operation {
         name: "unmap a page nobody else has",
-        class: counter::OF_SPACES,
-        least_cores: 2,
-        most: |_| 2,
         prepare: |stage, repeat| stage.map(repeat, 0),
-        go: Stage::unmap,
+        ..UNMAP
     },
-    Operation {
-        name: "unmap a page that 2 have",
-        class: counter::OF_SPACES,
-        least_cores: 2,
-        most: |_| 2,
-        prepare: |stage, repeat| stage.map(repeat, 1),
-        go: Stage::unmap,
-    },
-    Operation {
-        name: "unmap a page that all have",
-        class: counter::OF_SPACES,
-        least_cores: 2,
-        most: |stage| 2 * (stage.cores - 1),
-        prepare: |stage, repeat| stage.map(repeat, usize::MAX),
-        go: Stage::unmap,
-    },
+    UNMAP,
+    UNMAP_ON_ALL,
     Operation {
         name: "protect a page that all have",
-        class: counter::OF_SPACES,
-        least_cores: 2,
-        most: |stage| 2 * (stage.cores - 1),
-        prepare: |stage, repeat| stage.map(repeat, usize::MAX),
         go: |stage, number| {
             let page = stage.pages[number as usize];
             stage.team()?.span.protect(page, false)
         },
+        ..UNMAP_ON_ALL
     },
     Operation {
         name: "unmap by another core",
-        class: counter::OF_SPACES,
-        least_cores: 2,
-        most: |stage| 2 * (stage.cores - 1),
-        prepare: |stage, repeat| stage.map(repeat, usize::MAX),
         go: |stage, number| {
             let page = stage.pages[number as usize];
             let team = stage.team()?;
@@ -193,11 +192,10 @@ pub const ALL: &[Operation] = &[
                 _ => Err(Error::NotMapped),
             }
         },
+        ..UNMAP_ON_ALL
     },
     Operation {
         name: "send a frame",
-        class: counter::OF_REGIONS,
-        least_cores: 2,
         most: |_| 4,
         prepare: |stage, repeat| {
             stage.make_frames(repeat, 0)?;
@@ -209,21 +207,13 @@ pub const ALL: &[Operation] = &[
             let to = stage.team()?.domains().next();
             transfer::send(frame, to.ok_or(Error::NoSuchDomain)?)
         },
+        ..REVOKE
     },
-    Operation {
-        name: "revoke a frame that 2 have",
-        class: counter::OF_REGIONS,
-        least_cores: 2,
-        most: |_| 4 * 2,
-        prepare: |stage, repeat| stage.make_frames(repeat, 1),
-        go: Stage::revoke,
-    },
+    REVOKE,
     Operation {
         name: "revoke a frame that all have",
-        class: counter::OF_REGIONS,
-        least_cores: 2,
         most: |stage| 4 * stage.cores,
         prepare: |stage, repeat| stage.make_frames(repeat, usize::MAX),
-        go: Stage::revoke,
+        ..REVOKE
     },
 ];

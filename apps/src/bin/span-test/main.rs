@@ -6,7 +6,7 @@
 //! 1. What is refused: requests of who is in no span, ranges that are none, joins that cannot be.
 //! 2. All see what each other writes; memory of each core, in one page table and across two.
 //! 3. Each core in turn unmaps a page while others write to it without end. Once the unmap has
-//!    returned, none of their writes counts: all die of a page fault, and the memory, mapped anew, stays
+//!    returned, none of their writes counts: all die of a page fault, and the memory, free again, stays
 //!    zero. Parts of a mapping go, and the rest stays.
 //! 4. Read-only pages can be read, and writing is the end; writable again, they can be written.
 //! 5. All cores map, write, protect and unmap at once, pages of their own and the same pages.

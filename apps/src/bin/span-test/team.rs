@@ -3,6 +3,7 @@
 use crate::cores;
 use abi::layout::PAGE;
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 use rt::clock;
 use rt::interface::{Error, counter};
 use rt::monitor;
@@ -28,6 +29,8 @@ pub const CONTROL_BYTES: u64 = 8 * PAGE;
 /// Polls before a wait sleeps, and for how long.
 const POLLS: usize = 200;
 const HAMMER_WRITES: u64 = 100;
+/// Frames of a page each: memory that is free by mistake is among them.
+const WATCHED_FRAMES: usize = 4;
 const PAUSE_NS: u64 = 100_000;
 /// How long anything may take.
 const PATIENCE_NS: u64 = 120_000_000_000;
@@ -48,6 +51,9 @@ pub enum Order {
     Unmap,
     /// Leave so many bytes no right to write.
     Protect,
+    /// Make frames of memory that is free, and look so often whether any of it changes; the report is
+    /// how often it was not zero.
+    Watch,
     /// Do so many rounds of everything, with the pages there.
     Storm,
     /// Say whether a span can be begun, and members joined.
@@ -60,13 +66,14 @@ pub enum Order {
     End,
 }
 
-const ORDERS: [Order; 11] = [
+const ORDERS: [Order; 12] = [
     Order::Load,
     Order::Store,
     Order::Hammer,
     Order::Map,
     Order::Unmap,
     Order::Protect,
+    Order::Watch,
     Order::Storm,
     Order::Join,
     Order::Sent,
@@ -156,6 +163,7 @@ fn obey(span: Span, order: Order, first: u64, second: u64) -> Result<u64, Error>
         Order::Map => span.map(second).map(Area::address),
         Order::Unmap => span.unmap(pages()?).map(|()| 0),
         Order::Protect => span.protect(pages()?, false).map(|()| 0),
+        Order::Watch => watch(second),
         Order::Storm => storm(span, first, second),
         Order::Join => {
             let begun = span::begin().err() == Some(Error::AlreadySpanned);
@@ -165,6 +173,18 @@ fn obey(span: Span, order: Order, first: u64, second: u64) -> Result<u64, Error>
         Order::Sent => monitor::counter(rt::startup().core as usize, counter::OF_SPACES),
         Order::Hammer | Order::Leave | Order::End => Err(Error::BadArgument),
     }
+}
+
+/// Makes frames, and looks at their words in turn; returns how often one was not zero.
+fn watch(looks: u64) -> Result<u64, Error> {
+    let mut frames = Vec::new();
+    for _ in 0..WATCHED_FRAMES {
+        frames.push(monitor::frame(PAGE as usize)?);
+    }
+    let words = PAGE as usize / 8;
+    let word = |at: usize| frames[at / words % frames.len()].word(at % words);
+    let changed = (0..looks as usize).filter(|at| word(*at).load(Ordering::Relaxed) != 0);
+    Ok(changed.count() as u64)
 }
 
 /// Maps, writes, protects, reads and unmaps pages of its own, and takes part in unmapping those at

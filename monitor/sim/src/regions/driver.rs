@@ -1,14 +1,14 @@
 //! What one core does beside its agent: the programs' wishes, and a CPU driver's book of copies and
 //! of objects made from them.
 
-use super::{Ledger, PAGE, is_from, meet};
-use crate::agents::{Hands, Life, Load};
-use crate::random::Random;
+use super::{Ledger, PAGE, root};
+use crate::agents::{Hands, Load, Tamper};
+use crate::script::{Agenda, Begun, Due, Measured};
 use protocols::agent::{Action, Agent};
 use protocols::regions::{self, Error, Kind, OpId, Region, Regions};
 use protocols::view::View;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -18,7 +18,7 @@ const OWN: u64 = 1 << 48;
 const AGAIN_NS: u64 = 3_000;
 
 /// What a program does.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Op {
     /// Takes free memory of its core.
     Take(Region),
@@ -33,6 +33,7 @@ pub enum Op {
     /// Takes back all but one copy, and all that was made.
     Revoke(Region),
     /// The end of what is measured.
+    #[default]
     Nothing,
 }
 
@@ -40,14 +41,7 @@ pub enum Op {
 #[derive(Clone, Debug, Hash)]
 pub enum Note {
     /// A program begins something.
-    Begun {
-        /// Its number on this core.
-        token: u64,
-        /// What.
-        op: Op,
-        /// What it is measured as.
-        measured: Option<&'static str>,
-    },
+    Begun(Begun<Op>),
     /// It ended.
     Done {
         /// Its number.
@@ -71,22 +65,13 @@ pub enum Note {
     Installed(View),
 }
 
-/// A step of a run without faults.
-#[derive(Clone, Debug)]
-pub(super) struct Step {
-    pub at_ns: u64,
-    pub op: Op,
-    pub measured: Option<&'static str>,
-}
-
 /// What takes time.
 #[derive(Clone, Debug)]
-enum Task {
+pub(super) enum Task {
     Insert(OpId, Region),
     Retype(Region, u32, Region),
     /// A removal is to be looked at again.
     Look,
-    Op,
 }
 
 /// A removal under way.
@@ -106,72 +91,34 @@ struct Removal {
 /// One core's programs and CPU driver.
 #[derive(Debug)]
 pub struct Driver {
-    life: Life,
-    random: Random,
-    pause_ns: u64,
-    left: u64,
-    token: u64,
+    agenda: Agenda<Op, Task>,
     own_token: u64,
-    roots: Vec<Region>,
     ledger: Rc<RefCell<Ledger>>,
     copies: BTreeMap<Region, u32>,
     /// Objects, and what they were made from.
     made: BTreeMap<Region, Region>,
-    tasks: Vec<(u64, Task)>,
     removals: Vec<Removal>,
     owned: BTreeSet<Region>,
     adopted: BTreeSet<(usize, u32)>,
-    script: Option<VecDeque<Step>>,
-    has_begun: bool,
     hurries: bool,
 }
 
 impl Driver {
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn new(
-        life: Life,
-        random: Random,
-        pause_ns: u64,
-        left: u64,
-        roots: Vec<Region>,
+        agenda: Agenda<Op, Task>,
         ledger: Rc<RefCell<Ledger>>,
-        script: Option<VecDeque<Step>>,
-        hurries: bool,
+        tamper: Option<Tamper>,
     ) -> Self {
         Self {
-            life,
-            random,
-            pause_ns,
-            left,
-            token: 1,
+            agenda,
             own_token: OWN,
-            roots,
             ledger,
             copies: BTreeMap::new(),
             made: BTreeMap::new(),
-            tasks: Vec::new(),
             removals: Vec::new(),
             owned: BTreeSet::new(),
             adopted: BTreeSet::new(),
-            script,
-            has_begun: false,
-            hurries,
-        }
-    }
-
-    fn pause(&mut self) -> u64 {
-        let most = self.random.pick(&[0, 500, 5_000, self.pause_ns]);
-        self.random.below(most + 1)
-    }
-
-    /// How long the CPU driver takes for something.
-    fn effort(&mut self) -> u64 {
-        match self.pause_ns {
-            0 => 0,
-            _ => {
-                let most = self.random.pick(&[0, 300, 3_000, 30_000]);
-                self.random.below(most + 1)
-            }
+            hurries: tamper == Some(Tamper::Hurries),
         }
     }
 
@@ -204,7 +151,7 @@ impl Driver {
 
     /// Whether something that contains the region is being removed here.
     fn is_going(&self, region: &Region) -> bool {
-        let covers = |one: &Removal| one.region == *region || is_from(region, &one.region);
+        let covers = |one: &Removal| one.region == *region || one.region.may_hold(region);
         self.removals.iter().any(covers)
     }
 
@@ -217,7 +164,7 @@ impl Driver {
         }
         if self.made.contains_key(&region) {
             self.object_gone(region, hands);
-        } else if self.ledger.borrow().owners.get(&region) == Some(&self.life) {
+        } else if self.ledger.borrow().owners.get(&region) == Some(&self.agenda.life) {
             hands.note(Note::Free(region));
         }
     }
@@ -260,7 +207,7 @@ impl Driver {
     /// The object of a retype.
     fn child(&mut self, parent: &Region, range: &Range<u64>) -> Region {
         let kind = match parent.kind {
-            Kind::Ram => self.random.pick(&[Kind::Ram, Kind::Frame]),
+            Kind::Ram => self.agenda.random.pick(&[Kind::Ram, Kind::Frame]),
             kind => kind,
         };
         let depth = if parent.range() == *range {
@@ -286,8 +233,7 @@ impl Driver {
         if hands.agent.regions().is_shared(region) {
             return self.ask(hands, |regions| regions.retype(token, region, range));
         }
-        let meets =
-            |(child, parent): (&Region, &Region)| *parent == region && meet(&child.range(), &range);
+        let meets = |(child, parent): (&Region, &Region)| *parent == region && child.meets(&range);
         if self.made.iter().any(meets) {
             return self.done(token, Err(Error::Overlap), hands);
         }
@@ -298,15 +244,10 @@ impl Driver {
         self.done(token, Ok(()), hands);
     }
 
-    fn begin(&mut self, op: Op, measured: Option<&'static str>, hands: &mut Hands<'_, Note>) {
-        let token = self.token;
-        self.token += 1;
-        let noted = op.clone();
-        hands.note(Note::Begun {
-            token,
-            op: noted,
-            measured,
-        });
+    fn begin(&mut self, op: Op, measured: Measured, hands: &mut Hands<'_, Note>) {
+        let begun = self.agenda.begin(op.clone(), measured);
+        let token = begun.token;
+        hands.note(Note::Begun(begun));
         let (region, has_copy) = match &op {
             Op::Nothing => return,
             Op::Take(region) => {
@@ -367,8 +308,7 @@ impl Driver {
         token: Option<u64>,
         hands: &mut Hands<'_, Note>,
     ) {
-        let at_ns = hands.now_ns + self.effort();
-        self.tasks.push((at_ns, Task::Look));
+        let at_ns = self.agenda.take_time(hands.now_ns, Task::Look);
         self.removals.push(Removal {
             region,
             keep,
@@ -420,7 +360,7 @@ impl Driver {
         }
         // What is left is on this core alone.
         let mut left: Vec<Region> = self.copies.keys().copied().collect();
-        left.retain(|one| is_from(one, &region));
+        left.retain(|one| region.may_hold(one));
         let is_ours = |one: &Region, made: &BTreeMap<Region, Region>| made.contains_key(one);
         for one in left {
             let is_shared = hands.agent.regions().is_shared(one);
@@ -436,7 +376,7 @@ impl Driver {
         }
         // An object that others have had is there until they say that it is not.
         let mut made: Vec<Region> = self.made.keys().copied().collect();
-        made.retain(|one| is_from(one, &region));
+        made.retain(|one| region.may_hold(one));
         made.sort_by_key(|one| (one.bytes, u8::MAX - one.depth));
         for one in made {
             if !hands.agent.regions().is_shared(one) {
@@ -444,7 +384,7 @@ impl Driver {
                 hands.note(Note::Made(one, None));
             }
         }
-        !self.made.keys().any(|one| is_from(one, &region))
+        !self.made.keys().any(|one| region.may_hold(one))
     }
 
     fn end(&mut self, removal: &Removal, hands: &mut Hands<'_, Note>) {
@@ -474,7 +414,7 @@ impl Driver {
             };
             if result == Err(Error::Busy) {
                 removal.at_ns = now_ns + AGAIN_NS;
-                self.tasks.push((now_ns + AGAIN_NS, Task::Look));
+                self.agenda.at(now_ns + AGAIN_NS, Task::Look);
             } else {
                 removal.revoked.insert(inner);
             }
@@ -483,7 +423,7 @@ impl Driver {
 
     fn choose(&mut self, hands: &Hands<'_, Note>) -> Op {
         let free = |one: &Region, ledger: &Ledger| {
-            ledger.free.contains(one) && ledger.owners.get(one) == Some(&self.life)
+            ledger.free.contains(one) && ledger.owners.get(one) == Some(&self.agenda.life)
         };
         let ledger = self.ledger.borrow();
         let free: Vec<Region> = ledger
@@ -494,25 +434,25 @@ impl Driver {
             .collect();
         drop(ledger);
         let held: Vec<Region> = self.copies.keys().copied().collect();
-        if held.is_empty() || !free.is_empty() && self.random.below(5) == 0 {
+        if held.is_empty() || !free.is_empty() && self.agenda.random.below(5) == 0 {
             return match free.is_empty() {
-                true => Op::Delete(self.roots[0]),
-                false => Op::Take(self.random.pick(&free)),
+                true => Op::Delete(root(self.agenda.life, 0)),
+                false => Op::Take(self.agenda.random.pick(&free)),
             };
         }
-        let region = self.random.pick(&held);
+        let region = self.agenda.random.pick(&held);
         let others = hands.agent.view().cores.clone();
-        match self.random.below(16) {
+        match self.agenda.random.below(16) {
             0..=5 => {
-                let place = self.random.below(others.len() as u64) as usize;
+                let place = self.agenda.random.below(others.len() as u64) as usize;
                 let to = others.nth(place).unwrap_or(0);
                 Op::Send(region, to)
             }
             6 => Op::Copy(region),
             7..=9 => {
                 let pages = region.bytes / PAGE;
-                let first = self.random.below(pages);
-                let count = 1 + self.random.below(pages - first);
+                let first = self.agenda.random.below(pages);
+                let count = 1 + self.agenda.random.below(pages - first);
                 let start = region.base + first * PAGE;
                 Op::Retype(region, start..start + count * PAGE)
             }
@@ -521,10 +461,15 @@ impl Driver {
         }
     }
 
-    fn complete(&mut self, task: &Task, hands: &mut Hands<'_, Note>) {
-        let fails = self.pause_ns > 0 && self.random.below(8) == 0;
-        match *task {
-            Task::Insert(id, region) => {
+    fn complete(&mut self, due: Due<Op, Task>, hands: &mut Hands<'_, Note>) {
+        let fails = self.agenda.fails();
+        match due {
+            Due::Op(step) => {
+                let (op, measured) = step.unwrap_or_else(|| (self.choose(hands), None));
+                self.begin(op, measured, hands);
+                self.agenda.go_on(hands.now_ns);
+            }
+            Due::Task(Task::Insert(id, region)) => {
                 let mut result = Err(Error::NoSlot);
                 if !fails {
                     let count = self.copies.get(&region).copied().unwrap_or(0);
@@ -533,7 +478,7 @@ impl Driver {
                 }
                 self.ask(hands, |regions| regions.inserted(id, result));
             }
-            Task::Retype(region, sequence, child) => {
+            Due::Task(Task::Retype(region, sequence, child)) => {
                 if fails {
                     self.made.remove(&child);
                     hands.note(Note::Made(child, None));
@@ -542,25 +487,7 @@ impl Driver {
                 }
                 self.ask(hands, |regions| regions.retyped(region, sequence, !fails));
             }
-            Task::Look => {}
-            Task::Op => {
-                if let Some(script) = &mut self.script {
-                    if let Some(step) = script.pop_front() {
-                        if let Some(next) = script.front() {
-                            self.tasks.push((next.at_ns, Task::Op));
-                        }
-                        self.begin(step.op, step.measured, hands);
-                    }
-                    return;
-                }
-                let op = self.choose(hands);
-                self.begin(op, None, hands);
-                self.left -= 1;
-                if self.left > 0 {
-                    let at_ns = hands.now_ns + self.pause();
-                    self.tasks.push((at_ns, Task::Op));
-                }
-            }
+            Due::Task(Task::Look) => {}
         }
     }
 }
@@ -570,13 +497,7 @@ impl Load for Driver {
 
     fn installed(&mut self, hands: &mut Hands<'_, Note>) {
         hands.note(Note::Installed(hands.agent.view().clone()));
-        if !std::mem::replace(&mut self.has_begun, true) {
-            let at_ns = match &self.script {
-                None => Some(hands.now_ns + self.pause()),
-                Some(script) => script.front().map(|step| step.at_ns),
-            };
-            self.tasks.extend(at_ns.map(|at_ns| (at_ns, Task::Op)));
-        }
+        self.agenda.installed(hands.now_ns);
     }
 
     fn on_action(&mut self, action: Action, hands: &mut Hands<'_, Note>) {
@@ -589,8 +510,8 @@ impl Load for Driver {
             | regions::Action::Unshared { .. }
             | regions::Action::Adopt { .. } => {}
             regions::Action::Insert { id, region, .. } => {
-                let at_ns = hands.now_ns + self.effort();
-                self.tasks.push((at_ns, Task::Insert(id, region)));
+                let task = Task::Insert(id, region);
+                self.agenda.take_time(hands.now_ns, task);
             }
             regions::Action::Retype {
                 region,
@@ -601,9 +522,8 @@ impl Load for Driver {
                 let child = self.child(&region, &range);
                 self.made.insert(child, region);
                 hands.note(Note::Made(child, Some(region)));
-                let at_ns = hands.now_ns + self.effort();
                 let task = Task::Retype(region, sequence, child);
-                self.tasks.push((at_ns, task));
+                self.agenda.take_time(hands.now_ns, task);
             }
             regions::Action::RemoveLocal { region, keep } => {
                 self.remove(region, keep, None, hands);
@@ -625,17 +545,14 @@ impl Load for Driver {
     }
 
     fn on_tick(&mut self, hands: &mut Hands<'_, Note>) {
-        let now_ns = hands.now_ns;
-        let due = self.tasks.iter().position(|(at_ns, _)| *at_ns <= now_ns);
-        if let Some(due) = due {
-            let (_, task) = self.tasks.remove(due);
-            self.complete(&task, hands);
+        if let Some(due) = self.agenda.due(hands.now_ns) {
+            self.complete(due, hands);
         }
         self.pursue(hands);
     }
 
     fn deadline_ns(&self) -> Option<u64> {
-        self.tasks.iter().map(|(at_ns, _)| *at_ns).min()
+        self.agenda.deadline_ns()
     }
 
     fn look(&mut self, agent: &Agent, notes: &mut Vec<Note>) {

@@ -1,12 +1,12 @@
 //! What one core does beside its agent: programs that use pages, and its page tables and TLB.
 
 use super::{PAGES, SPACES, space};
-use crate::agents::{Hands, Life, Load};
-use crate::random::Random;
+use crate::agents::{Hands, Life, Load, Tamper};
+use crate::script::{Agenda, Begun, Due, Measured};
 use protocols::agent::{Action, Agent};
 use protocols::spaces::{self, Error, Mapping, Pages, Rights, SpaceId, Spaces};
 use protocols::view::View;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// All that a page is mapped with.
 pub(super) const ALL: Rights = Rights::READ;
@@ -17,7 +17,7 @@ pub(super) fn frame((core, life): Life, token: u64) -> u64 {
 }
 
 /// What a program does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Op {
     /// Maps pages.
     Map(SpaceId, Pages),
@@ -32,6 +32,7 @@ pub enum Op {
     /// Takes its own core out of the span.
     Leave(SpaceId),
     /// The end of what is measured.
+    #[default]
     Nothing,
 }
 
@@ -39,14 +40,7 @@ pub enum Op {
 #[derive(Clone, Debug, Hash)]
 pub enum Note {
     /// A program begins something.
-    Begun {
-        /// Its number on this core.
-        token: u64,
-        /// What.
-        op: Op,
-        /// What it is measured as.
-        measured: Option<&'static str>,
-    },
+    Begun(Begun<Op>),
     /// It ended.
     Done {
         /// Its number.
@@ -94,69 +88,32 @@ impl Knowledge {
     }
 }
 
-/// A step of a run without faults.
+/// Pages to be unmapped, which takes time.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
-    pub at_ns: u64,
-    pub op: Op,
-    pub measured: Option<&'static str>,
-}
-
-/// What takes time.
-#[derive(Clone, Copy, Debug)]
-enum Task {
-    Op,
-    Unmap {
-        work: u64,
-        space: SpaceId,
-        pages: Pages,
-        rights: Rights,
-    },
+pub(super) struct Unmap {
+    work: u64,
+    space: SpaceId,
+    pages: Pages,
+    rights: Rights,
 }
 
 /// One core's programs, tables and TLB.
 #[derive(Debug)]
 pub struct Tables {
-    life: Life,
-    random: Random,
-    pause_ns: u64,
-    left: u64,
-    token: u64,
+    agenda: Agenda<Op, Unmap>,
     table: BTreeMap<(SpaceId, u64), (u64, Rights)>,
-    tasks: Vec<(u64, Task)>,
-    script: Option<VecDeque<Step>>,
-    has_begun: bool,
     hurries: bool,
     known: Knowledge,
 }
 
 impl Tables {
-    pub(super) fn new(
-        life: Life,
-        random: Random,
-        pause_ns: u64,
-        left: u64,
-        script: Option<VecDeque<Step>>,
-        hurries: bool,
-    ) -> Self {
+    pub(super) fn new(agenda: Agenda<Op, Unmap>, tamper: Option<Tamper>) -> Self {
         Self {
-            life,
-            random,
-            pause_ns,
-            left,
-            token: 1,
+            agenda,
             table: BTreeMap::new(),
-            tasks: Vec::new(),
-            script,
-            has_begun: false,
-            hurries,
+            hurries: tamper == Some(Tamper::Hurries),
             known: Knowledge::default(),
         }
-    }
-
-    fn pause(&mut self) -> u64 {
-        let most = self.random.pick(&[0, 500, 5_000, self.pause_ns]);
-        self.random.below(most + 1)
     }
 
     fn ask(
@@ -177,25 +134,26 @@ impl Tables {
             known.extend(spaces.filter(|space| hands.agent.spaces().home(*space).is_some()));
         }
         match known.is_empty() {
-            true => space(self.life, 0),
-            false => self.random.pick(&known),
+            true => space(self.agenda.life, 0),
+            false => self.agenda.random.pick(&known),
         }
     }
 
     fn choose(&mut self, hands: &Hands<'_, Note>) -> Op {
         let space = self.some_space(hands);
-        let first = self.random.below(PAGES);
-        let count = 1 + self.random.below(3.min(PAGES - first));
+        let random = &mut self.agenda.random;
+        let first = random.below(PAGES);
+        let count = 1 + random.below(3.min(PAGES - first));
         let pages = Pages { first, count };
         let others = &hands.agent.view().cores;
-        let place = self.random.below(others.len() as u64) as usize;
+        let place = random.below(others.len() as u64) as usize;
         let other = others.nth(place).unwrap_or(0);
-        match self.random.below(20) {
+        match random.below(20) {
             0..=4 => Op::Map(space, pages),
             5..=7 => Op::Unmap(space, pages),
             8..=9 => {
                 let write = Rights::READ.and(Rights::WRITE);
-                let rights = self.random.pick(&[Rights::READ, Rights::EXECUTE, write]);
+                let rights = random.pick(&[Rights::READ, Rights::EXECUTE, write]);
                 Op::Protect(space, pages, rights)
             }
             10..=14 => Op::Touch(space, first),
@@ -204,15 +162,11 @@ impl Tables {
         }
     }
 
-    fn begin(&mut self, op: Op, measured: Option<&'static str>, hands: &mut Hands<'_, Note>) {
-        let token = self.token;
-        self.token += 1;
-        hands.note(Note::Begun {
-            token,
-            op,
-            measured,
-        });
-        let frame = frame(self.life, token);
+    fn begin(&mut self, op: Op, measured: Measured, hands: &mut Hands<'_, Note>) {
+        let begun = self.agenda.begin(op, measured);
+        let token = begun.token;
+        let frame = frame(self.agenda.life, token);
+        hands.note(Note::Begun(begun));
         self.ask(hands, |spaces| match op {
             Op::Map(space, pages) => {
                 let mapping = Mapping {
@@ -268,10 +222,10 @@ impl Load for Tables {
 
     fn installed(&mut self, hands: &mut Hands<'_, Note>) {
         hands.note(Note::Installed(hands.agent.view().clone()));
-        if std::mem::replace(&mut self.has_begun, true) {
+        if !self.agenda.installed(hands.now_ns) {
             return;
         }
-        let life = self.life;
+        let life = self.agenda.life;
         self.ask(hands, |spaces| {
             for number in 0..SPACES {
                 // Its number is new: that cannot fail.
@@ -279,11 +233,6 @@ impl Load for Tables {
             }
             Vec::new()
         });
-        let at_ns = match &self.script {
-            None => Some(hands.now_ns + self.pause()),
-            Some(script) => script.front().map(|step| step.at_ns),
-        };
-        self.tasks.extend(at_ns.map(|at_ns| (at_ns, Task::Op)));
     }
 
     fn on_action(&mut self, action: Action, hands: &mut Hands<'_, Note>) {
@@ -312,18 +261,13 @@ impl Load for Tables {
                 pages,
                 rights,
             } => {
-                let most = match self.pause_ns {
-                    0 => 0,
-                    _ => self.random.pick(&[0, 300, 3_000, 30_000]),
-                };
-                let at_ns = hands.now_ns + self.random.below(most + 1);
-                let task = Task::Unmap {
+                let task = Unmap {
                     work,
                     space,
                     pages,
                     rights,
                 };
-                self.tasks.push((at_ns, task));
+                self.agenda.take_time(hands.now_ns, task);
                 if self.hurries {
                     self.ask(hands, |spaces| spaces.unmapped(work));
                 }
@@ -333,40 +277,19 @@ impl Load for Tables {
     }
 
     fn on_tick(&mut self, hands: &mut Hands<'_, Note>) {
-        let now_ns = hands.now_ns;
-        let Some(due) = self.tasks.iter().position(|(at_ns, _)| *at_ns <= now_ns) else {
-            return;
-        };
-        match self.tasks.remove(due).1 {
-            Task::Unmap {
-                work,
-                space,
-                pages,
-                rights,
-            } => {
-                self.restrict(space, pages, rights, hands);
+        match self.agenda.due(hands.now_ns) {
+            Some(Due::Op(step)) => {
+                let (op, measured) = step.unwrap_or_else(|| (self.choose(hands), None));
+                self.begin(op, measured, hands);
+                self.agenda.go_on(hands.now_ns);
+            }
+            Some(Due::Task(task)) => {
+                self.restrict(task.space, task.pages, task.rights, hands);
                 if !self.hurries {
-                    self.ask(hands, |spaces| spaces.unmapped(work));
+                    self.ask(hands, |spaces| spaces.unmapped(task.work));
                 }
             }
-            Task::Op => {
-                if let Some(script) = &mut self.script {
-                    let step = script.pop_front();
-                    let next = script.front().map(|next| (next.at_ns, Task::Op));
-                    self.tasks.extend(next);
-                    if let Some(step) = step {
-                        self.begin(step.op, step.measured, hands);
-                    }
-                    return;
-                }
-                let op = self.choose(hands);
-                self.begin(op, None, hands);
-                self.left -= 1;
-                if self.left > 0 {
-                    let at_ns = hands.now_ns + self.pause();
-                    self.tasks.push((at_ns, Task::Op));
-                }
-            }
+            None => {}
         }
     }
 
@@ -379,6 +302,6 @@ impl Load for Tables {
     }
 
     fn deadline_ns(&self) -> Option<u64> {
-        self.tasks.iter().map(|(at_ns, _)| *at_ns).min()
+        self.agenda.deadline_ns()
     }
 }
