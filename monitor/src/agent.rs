@@ -6,9 +6,10 @@
 //! ```text
 //!              ┌───────────── agent ─────────────┐
 //!   messages   │ membership ── view ──┬► regions │   what is to be done:
-//!  ──────────► │                      ├► spaces  │ ──────────────────────►
-//!   the time   │      epoch of each   ├► names   │   send, fence, map, insert, …
-//!              │                      └► lending │
+//!  ──────────► │   └ tables           ├► spaces  │ ──────────────────────►
+//!   the time   │                      ├► names   │   send, fence, map, insert, …
+//!              │      epoch of each   ├► lending │
+//!              │                      └► costs   │
 //!              └─ message: old ┊ this ┊ newer ───┘
 //!                      refused ┊      ┊ held back
 //! ```
@@ -24,11 +25,15 @@
 //! it has to know of failures.
 //!
 //! How rounds spread over many cores ([`crate::tree`]) is part of the view, too, as its settings: so no
-//! two cores ever take part in one round by different trees.
+//! two cores ever take part in one round by different trees. Where the trees are computed from costs
+//! that were measured ([`crate::costs`]), the settings name a table of them, and the table goes ahead of
+//! every message that bears such settings ([`crate::costs::tables`]).
 //!
 //! What waits is bounded by what the protocols may have under way, a window for each core: nobody
 //! sends more before this core answers.
 
+use crate::costs::tables::{Table, Tables};
+use crate::costs::{self, Costs};
 use crate::lending::{self, Lending};
 use crate::membership::{self, Membership};
 use crate::names::{self, Names};
@@ -68,6 +73,25 @@ pub enum Action {
     Spaces(spaces::Action),
     /// Of memory that cores lend each other; never [`lending::Action::Send`].
     Lending(lending::Action),
+    /// Send a ping to a core, and say how long that took: see [`costs::Action::Ping`].
+    Ping {
+        /// The core.
+        to: usize,
+        /// For [`Costs::sent`].
+        number: u32,
+        /// The ping.
+        line: Line,
+    },
+    /// A ping came from this core: see [`costs::Action::Answer`].
+    Answer {
+        /// Who sent it.
+        to: usize,
+        /// Of the ping.
+        number: u32,
+    },
+    /// A survey that began here has ended. Settings may name its table from now on: see
+    /// [`costs::tables::settings_of`]. `None` where there are no numbers left.
+    Surveyed(Option<u32>),
 }
 
 /// What an agent has counted.
@@ -79,6 +103,9 @@ pub struct Counters {
     pub held_back: u64,
     /// Lines that made no sense.
     pub bad: u64,
+    /// Views whose settings name a table of costs that is not here: messages to many go by unicast
+    /// then. There are none.
+    pub tableless: u64,
 }
 
 /// One core's agent.
@@ -89,6 +116,9 @@ pub struct Agent {
     regions: Regions,
     spaces: Spaces,
     lending: Lending,
+    costs: Costs,
+    tables: Tables,
+    machine: Arc<Machine>,
     /// The round of the view that holds; 0 before the first.
     round: u32,
     /// Messages of views that do not hold here yet, by sender, in the order in which they came.
@@ -101,16 +131,20 @@ const OWN_BITS: u64 = 0xffff_ffff;
 
 impl Agent {
     /// The agent of core `own`, in no view yet. Whoever is not heard of for `patience_ns` is
-    /// suspected. `machine` must be the same on all cores.
+    /// suspected. `machine` must be the same on all cores: rounds go by its costs until others were
+    /// measured and a view with them holds.
     pub fn new(own: usize, patience_ns: u64, machine: Arc<Machine>) -> Self {
         let lending = Lending::new(own, nearest_to(own, &machine));
-        let planner = Planner::new(own, Strategy::Unicast, machine);
+        let planner = Planner::new(own, Strategy::Unicast, Arc::clone(&machine));
         Self {
             membership: Membership::new(own, patience_ns),
             names: Names::new(own),
             regions: Regions::new(own),
             spaces: Spaces::new(own, planner),
             lending,
+            costs: Costs::new(own, Arc::clone(&machine)),
+            tables: Tables::new(own, Arc::clone(&machine)),
+            machine,
             round: 0,
             held: Vec::new(),
             counters: Counters::default(),
@@ -156,6 +190,22 @@ impl Agent {
         &self.lending
     }
 
+    /// Surveys of what messages cost, to look at.
+    pub fn costs(&self) -> &Costs {
+        &self.costs
+    }
+
+    /// The table that trees are computed from in the view that holds, if its settings name one.
+    pub fn table(&self) -> Option<&Table> {
+        self.tables.current()
+    }
+
+    /// Has such a table from now on, as if it had been surveyed here. A first view may name it, if all
+    /// cores of it have it.
+    pub fn give_table(&mut self, table: Table) {
+        self.tables.give(table);
+    }
+
     /// When [`Self::on_tick`] is due, in nanoseconds.
     pub fn deadline_ns(&self) -> Option<u64> {
         self.membership.deadline_ns()
@@ -169,6 +219,17 @@ impl Agent {
         let mut actions = Vec::new();
         let of_membership = work(&mut self.membership);
         self.follow(of_membership, &mut actions);
+        actions
+    }
+
+    /// Has surveys do something; see [`Costs`].
+    pub fn with_costs(
+        &mut self,
+        work: impl FnOnce(&mut Costs) -> Vec<costs::Action>,
+    ) -> Vec<Action> {
+        let mut actions = Vec::new();
+        let of_costs = work(&mut self.costs);
+        self.take_costs(of_costs, &mut actions);
         actions
     }
 
@@ -232,18 +293,18 @@ impl Agent {
     pub fn on_message(&mut self, from: usize, line: &Line, now_ns: u64) -> Vec<Action> {
         let mut actions = Vec::new();
         if is_of_a_view(line.kind) {
-            self.deliver(from, *line, &mut actions);
+            self.deliver(from, *line, now_ns, &mut actions);
         } else if let Some(message) = membership::Message::decode(line.kind, &line.words) {
             let of_membership = self.membership.on_message(from, &message, now_ns);
             self.follow(of_membership, &mut actions);
-        } else {
+        } else if !self.tables.on_line(from, line.kind, &line.words) {
             self.counters.bad += 1;
         }
         actions
     }
 
     /// Hands a message of a view to its protocol, if it is of the view that holds.
-    fn deliver(&mut self, from: usize, mut line: Line, actions: &mut Vec<Action>) {
+    fn deliver(&mut self, from: usize, mut line: Line, now_ns: u64, actions: &mut Vec<Action>) {
         let round = (line.words[0] >> 32) as u32;
         if round > self.round {
             self.counters.held_back += 1;
@@ -268,6 +329,9 @@ impl Agent {
         } else if let Some(message) = lending::Message::decode(kind, words) {
             let of_lending = self.lending.on_message(from, &message);
             self.take_lending(of_lending, actions);
+        } else if let Some(message) = costs::Message::decode(kind, words) {
+            let of_costs = self.costs.on_message(from, &message, now_ns);
+            self.take_costs(of_costs, actions);
         } else {
             self.counters.bad += 1;
         }
@@ -278,14 +342,18 @@ impl Agent {
         for action in of_membership {
             match action {
                 membership::Action::Send(to, message) => {
-                    let (kind, words) = message.encode();
-                    actions.push(Action::Send(to, Line { kind, words }));
+                    let settings = message.settings().unwrap_or(0);
+                    let table = self.tables.ahead_of(settings, to).into_iter();
+                    let lines = table.chain([message.encode()]);
+                    let send = |(kind, words)| Action::Send(to, Line { kind, words });
+                    actions.extend(lines.map(send));
                 }
                 membership::Action::Fence(core) => actions.push(Action::Fence(core)),
                 membership::Action::Installed(view) => self.install(&view, actions),
                 membership::Action::Out(view) => actions.push(Action::Out(view)),
             }
         }
+        self.tables.keep(self.membership.known_settings());
     }
 
     fn install(&mut self, view: &View, actions: &mut Vec<Action>) {
@@ -294,16 +362,22 @@ impl Agent {
         let of_regions = self.regions.installed(view);
         self.take_regions(of_regions, actions);
         // All cores of a view take it up at the same place in the order of views.
-        let strategy = Strategy::from_settings(view.settings);
-        self.spaces.set_strategy(strategy);
+        let plan = self.tables.installed(view);
+        self.counters.tableless += u64::from(plan.is_none());
+        let unicast = || (Strategy::Unicast, Arc::clone(&self.machine));
+        let (strategy, machine) = plan.unwrap_or_else(unicast);
+        self.spaces.set_strategy(strategy, machine);
         let of_spaces = self.spaces.installed(view);
         self.take_spaces(of_spaces, actions);
         let of_names = self.names.installed(view);
         self.take_names(of_names, actions);
         let of_lending = self.lending.installed(view);
         self.take_lending(of_lending, actions);
+        let of_costs = self.costs.installed(view);
+        self.take_costs(of_costs, actions);
         for (from, line) in core::mem::take(&mut self.held) {
-            self.deliver(from, line, actions);
+            // Nobody answered a ping of this view that was not sent yet.
+            self.deliver(from, line, 0, actions);
         }
     }
 
@@ -355,6 +429,20 @@ impl Agent {
             });
         }
     }
+
+    fn take_costs(&mut self, of_costs: Vec<costs::Action>, actions: &mut Vec<Action>) {
+        for action in of_costs {
+            actions.push(match action {
+                costs::Action::Send(to, message) => Action::Send(to, self.tagged(message.encode())),
+                costs::Action::Ping { to, number } => {
+                    let line = self.tagged(costs::Message::Ping { number }.encode());
+                    Action::Ping { to, number, line }
+                }
+                costs::Action::Answer { to, number } => Action::Answer { to, number },
+                costs::Action::Surveyed(costs) => Action::Surveyed(self.tables.add(costs)),
+            });
+        }
+    }
 }
 
 /// All other cores, by what messages to them cost and then by number; none where they cost the same.
@@ -374,8 +462,8 @@ fn nearest_to(own: usize, machine: &Machine) -> Vec<usize> {
 
 /// Whether messages of this kind belong to a view.
 fn is_of_a_view(kind: u16) -> bool {
-    use crate::kinds::{LENDING, NAMES, REGIONS, SPACES};
-    let all = [NAMES, REGIONS, SPACES, LENDING];
+    use crate::kinds::{COSTS, LENDING, NAMES, REGIONS, SPACES};
+    let all = [NAMES, REGIONS, SPACES, LENDING, COSTS];
     all.iter().any(|range| range.contains(&kind))
 }
 
@@ -542,7 +630,7 @@ mod tests {
                 let from = [0, 2, 2, 5, 255][random() as usize % 5];
                 let kind = match random() % 8 {
                     0 => random() as u16,
-                    _ => 0x70 + (random() % 0x90) as u16,
+                    _ => 0x68 + (random() % 0x98) as u16,
                 };
                 let mut words = [0; 7];
                 for word in &mut words {
@@ -566,6 +654,7 @@ mod tests {
                 refused,
                 held_back,
                 bad,
+                ..
             } = agent.counters();
             counted.refused += refused;
             counted.held_back += held_back;

@@ -8,7 +8,9 @@ pub const FORMATION: Range<u16> = 0x40..0x48;
 pub const MESH: Range<u16> = 0x48..0x50;
 /// Text for the console.
 pub const CONSOLE: Range<u16> = 0x50..0x60;
-/// Views after the first.
+/// What messages between sockets cost.
+pub const COSTS: Range<u16> = 0x68..0x70;
+/// Views after the first, and the tables of costs that they name.
 pub const MEMBERSHIP: Range<u16> = 0x70..0x80;
 /// Capabilities on more than one core.
 pub const REGIONS: Range<u16> = 0x80..0xa0;
@@ -30,7 +32,7 @@ pub const fn kind(range: &Range<u16>, n: u16) -> u16 {
 
 const _: () = {
     let all = [
-        FORMATION, MESH, CONSOLE, MEMBERSHIP, REGIONS, NAMES, SPACES, SPANS, LENDING,
+        FORMATION, MESH, CONSOLE, COSTS, MEMBERSHIP, REGIONS, NAMES, SPACES, SPANS, LENDING,
     ];
     let mut at = 1;
     while at < all.len() {

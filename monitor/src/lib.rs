@@ -12,6 +12,7 @@
 //! | [`membership`] | which cores are up from then on, the same on all of them         |
 //! | [`view`]       | views, and the epochs that tell them apart                       |
 //! | [`tree`]       | who passes a message on to whom                                  |
+//! | [`costs`]      | what messages between sockets cost, measured                     |
 //! | [`round`]      | a message to many, and one answer of all                         |
 //! | [`spaces`]     | one page-table replica a core, and unmaps that hold on all       |
 //! | [`regions`]    | capabilities that exist on more than one core                    |
@@ -28,6 +29,7 @@ pub mod agent;
 pub mod awake;
 pub mod boot_tree;
 pub mod core_set;
+pub mod costs;
 pub mod formation;
 pub mod kinds;
 pub mod lending;

@@ -17,6 +17,7 @@
 //! | `registry`  | names, for domains                                                   |
 //! | `transfers` | capabilities that domains send to other cores                        |
 //! | `loans`     | memory that is borrowed from other cores, and lent to them           |
+//! | `strategy`  | how messages to many spread, and what they cost                      |
 //! | `spans`     | domains that run on several cores in one address space               |
 //! | `console`   | text: from domains, monitors, CPU drivers to core 0's serial port    |
 //! | `report`    | what is said of a domain that died                                   |
@@ -40,6 +41,7 @@ mod report;
 mod requests;
 mod restarts;
 mod spans;
+mod strategy;
 mod transfers;
 
 use abi::command_line::CommandLine;
@@ -61,11 +63,12 @@ use protocols::formation::{self, Formation, Progress};
 use protocols::tree;
 use protocols::view::View;
 use registry::Registry;
-use requests::{Requester, Requests};
+use requests::Requests;
 use restarts::Restarts;
 use rt::authority::{self, KernelLog, Store};
 use rt::{clock, system_call};
 use spans::Spans;
+use strategy::Strategies;
 use transfers::Transfers;
 
 rt::entry!(main);
@@ -89,9 +92,9 @@ const MAX_HEAP_PAGES: u64 = 1024;
 const PATIENCE_NS: u64 = 1_000_000_000;
 const PATIENCE_PER_CORE_NS: u64 = 100_000_000;
 
-/// What a message costs within a node, in nanoseconds, where nobody has measured it: the shape of a
-/// computed tree follows from their ratios, which are those of the machines that
-/// `monitor/sim/machines` describes.
+/// What a message costs within a node, in nanoseconds, where nobody has measured it: what cannot be
+/// measured follows from their ratios, which are those of the machines that `monitor/sim/machines`
+/// describes.
 const SEND_NS: u32 = 50;
 const LATENCY_NS: u32 = 60;
 const RECEIVE_NS: u32 = 40;
@@ -116,8 +119,7 @@ pub struct Monitor {
     /// Those of the view that held last; in a core that comes back, before it holds one, those of
     /// its starter's.
     cores: CoreSet,
-    /// Settings that were asked for here, and by whom.
-    configuring: Vec<(u32, Requester)>,
+    strategies: Strategies,
     /// Whether a view held here.
     is_member: bool,
     domains: Domains,
@@ -182,7 +184,7 @@ fn main() -> i32 {
         console: Console::new(own),
         kernel_log: KernelLog::new(),
         cores: others.clone(),
-        configuring: Vec::new(),
+        strategies: Strategies::default(),
         is_member: false,
         formation,
         agent,
@@ -230,8 +232,9 @@ fn main() -> i32 {
     monitor.serve()
 }
 
-/// What the machine's own tables say of the way between nodes, as costs: messages between nodes
-/// take longer by their distance, of which the firmware says 10 for a node and itself.
+/// What the machine's own tables say of the way between nodes, as costs, for what was not or cannot be
+/// measured: messages between nodes take longer by their distance, of which the firmware says 10 for
+/// a node and itself.
 fn machine_for_trees() -> tree::Machine {
     let machine = authority::machine();
     let nodes = machine.cores().iter().map(|core| core.node as usize);
@@ -361,6 +364,7 @@ impl Monitor {
                 if self.own == 0 && self.console.is_backed_up(&self.mesh) {
                     break;
                 }
+                self.strategies.takes_from(peer);
                 let Some(message) = self.mesh.receive(peer) else {
                     break;
                 };
@@ -506,6 +510,9 @@ impl Monitor {
             Action::Regions(action) => self.on_regions(action),
             Action::Spaces(action) => self.on_spaces(action),
             Action::Lending(action) => self.on_lending(&action),
+            Action::Ping { to, number, line } => self.send_ping(to, number, line),
+            Action::Answer { to, number } => self.answer_ping(to, number),
+            Action::Surveyed(number) => self.surveyed(number),
         }
     }
 

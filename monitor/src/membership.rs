@@ -130,6 +130,15 @@ mod kind {
 }
 
 impl Message {
+    /// The settings that it bears.
+    pub fn settings(&self) -> Option<u32> {
+        match self {
+            Self::Gathered { view, .. } | Self::View(view) => Some(view.settings),
+            Self::Configure { settings } => Some(*settings),
+            _ => None,
+        }
+    }
+
     /// As kind and words.
     pub fn encode(&self) -> (u16, [u64; 7]) {
         let one = |word| [word, 0, 0, 0, 0, 0, 0];
@@ -307,6 +316,13 @@ impl Membership {
     /// The view that holds.
     pub fn view(&self) -> &View {
         &self.view
+    }
+
+    /// All settings that this core knows, and may send: those of its view, those that it asked for, and
+    /// those that the next view is to have. Some may be there twice.
+    pub fn known_settings(&self) -> impl Iterator<Item = u32> {
+        let of_view = Some(self.view.settings);
+        [of_view, self.wanted, self.settings].into_iter().flatten()
     }
 
     /// Whether a change of views is under way: messages of this epoch are to be held back.

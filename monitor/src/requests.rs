@@ -18,10 +18,9 @@ use crate::mesh::{self, FORWARDED};
 use abi::limits::ARGUMENT_BYTES;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use protocols::tree::Strategy;
 use rt::authority;
 use rt::capability::Address;
-use rt::interface::{self, Error, LOST_STATUS, TEXT_BYTES, counter, strategy};
+use rt::interface::{self, Error, LOST_STATUS, TEXT_BYTES, counter};
 use rt::system_call::Error as CallError;
 use urpc::{Message, ReceiveError};
 
@@ -30,9 +29,6 @@ const BATCH: usize = 16;
 
 /// Most requests of a core's domains that other cores have not answered yet.
 const MAX_PENDING: usize = 1024;
-
-/// Most changes of what all cores have set that may be under way.
-const MAX_CONFIGURING: usize = 16;
 
 /// Who waits for an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -505,6 +501,7 @@ impl Monitor {
                 Ok(()) => value(0),
                 Err(_) => Err(Error::TestHooksOff),
             },
+            interface::COSTS => self.agreed_cost(a, b),
             interface::COUNTER => value(self.counted(a).ok_or(Error::BadArgument)?),
             _ => Err(Error::NoSuchRequest),
         }
@@ -516,58 +513,9 @@ impl Monitor {
         match index {
             counter::REFUSED => Some(of_agent.refused),
             counter::HELD_BACK => Some(of_agent.held_back),
+            counter::TABLELESS => Some(of_agent.tableless),
             counter::MESSAGES.. => self.mesh.counted(index),
             _ => authority::counter(index).ok(),
-        }
-    }
-
-    /// All cores are to spread messages in another way.
-    fn set_strategy(
-        &mut self,
-        requester: Requester,
-        job: u64,
-        [which, arity]: [u64; 2],
-    ) -> Result<Option<[u64; 5]>, Error> {
-        if self.own != 0 {
-            return Err(Error::OtherCore);
-        }
-        if self.program != Some(job) {
-            return Err(Error::NotAllowed);
-        }
-        let has_arity = (1..=strategy::MAX_ARITY).contains(&arity);
-        let arity = arity as usize;
-        let strategy = match which {
-            strategy::UNICAST => Strategy::Unicast,
-            strategy::TREE if has_arity => Strategy::Tree { arity },
-            strategy::SOCKETS if has_arity => Strategy::Sockets { arity },
-            strategy::COMPUTED => Strategy::Computed,
-            _ => return Err(Error::BadArgument),
-        };
-        let settings = strategy.settings();
-        if self.view().settings == settings && self.configuring.is_empty() {
-            return Ok(Some([0; 5]));
-        }
-        // One at a time: others would take its place before it holds.
-        let mut others = self.configuring.iter();
-        if others.any(|(other, _)| *other != settings) || self.configuring.len() >= MAX_CONFIGURING
-        {
-            return Err(Error::Busy);
-        }
-        self.configuring.push((settings, requester));
-        let now_ns = self.awake_ns();
-        let actions = self
-            .agent
-            .with_membership(|one| one.configure(settings, now_ns));
-        self.carry_out(actions);
-        Ok(None)
-    }
-
-    /// A view holds: who asked for its settings has them.
-    pub fn answer_configured(&mut self, settings: u32) {
-        let has = |(asked, _): &mut (u32, Requester)| *asked == settings;
-        let configured: Vec<_> = self.configuring.extract_if(.., has).collect();
-        for (_, requester) in configured {
-            self.answer(requester, Ok(Some([0; 5])));
         }
     }
 

@@ -22,9 +22,10 @@
 //! left aside.
 
 use crate::core_set::CoreSet;
-use crate::tree::{Planner, Strategy};
+use crate::tree::{Machine, Planner, Strategy};
 use crate::view::View;
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// Rounds of one root that are under way at once.
@@ -168,8 +169,8 @@ impl Round {
 
     /// How rounds spread from now on. All cores must take it up at the same place in the order of
     /// views: right before [`Self::installed`].
-    pub fn set_strategy(&mut self, strategy: Strategy) {
-        self.planner.set_strategy(strategy);
+    pub fn set_strategy(&mut self, strategy: Strategy, machine: Arc<Machine>) {
+        self.planner.set_strategy(strategy, machine);
     }
 
     /// Rounds that pass through this core now.

@@ -65,9 +65,10 @@
 
 use crate::core_set::CoreSet;
 use crate::round::{self, Payload, Round};
-use crate::tree::{Planner, Strategy};
+use crate::tree::{Machine, Planner, Strategy};
 use crate::view::View;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 mod message;
@@ -260,8 +261,8 @@ impl Spaces {
     }
 
     /// See [`Round::set_strategy`].
-    pub fn set_strategy(&mut self, strategy: Strategy) {
-        self.round.set_strategy(strategy);
+    pub fn set_strategy(&mut self, strategy: Strategy, machine: Arc<Machine>) {
+        self.round.set_strategy(strategy, machine);
     }
 
     /// The home of a space that has a replica here.

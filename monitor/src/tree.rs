@@ -16,7 +16,8 @@
 //! The computed tree follows Kaestle et al., *Machine-aware Atomic Broadcast Trees for Multicores*
 //! (OSDI 2016): remote cores first, one message to each socket, nobody idle who could send. Where
 //! the greedy choice loses to one of the fixed shapes by the same cost model, the fixed shape is
-//! taken, so it is never slower than they are.
+//! taken, so it is never slower than they are. The costs are measured on the machine as it runs, and
+//! all cores have the same: see [`crate::costs`].
 
 use crate::core_set::CoreSet;
 use alloc::collections::{BTreeMap, BinaryHeap, VecDeque};
@@ -80,14 +81,32 @@ impl Machine {
         self.sockets.get(core).copied().unwrap_or(0)
     }
 
-    fn between_sockets(&self, from: usize, to: usize) -> Cost {
+    /// How many sockets there are, at least 1.
+    pub fn socket_count(&self) -> usize {
+        self.count.max(1)
+    }
+
+    /// All pairs of sockets, row by row.
+    pub fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let count = self.socket_count();
+        (0..count).flat_map(move |from| (0..count).map(move |to| (from, to)))
+    }
+
+    /// As this one, but for what messages cost.
+    #[must_use]
+    pub fn with_costs(&self, cost: impl Fn(usize, usize) -> Cost) -> Self {
+        Self::new(self.sockets.clone(), cost)
+    }
+
+    /// What a message from one socket to another costs.
+    pub fn between(&self, from: usize, to: usize) -> Cost {
         let cost = self.costs.get(from * self.count + to);
         cost.copied().unwrap_or_default()
     }
 
     /// What a message from one core to another costs.
     pub fn cost(&self, from: usize, to: usize) -> Cost {
-        self.between_sockets(self.socket(from), self.socket(to))
+        self.between(self.socket(from), self.socket(to))
     }
 }
 
@@ -106,7 +125,8 @@ pub enum Strategy {
         /// Between sockets.
         arity: usize,
     },
-    /// By the costs of the machine.
+    /// By the costs of the machine: which ones, settings say in the same place as an arity (see
+    /// [`crate::costs::tables`]).
     Computed,
 }
 
@@ -349,7 +369,7 @@ fn greedy(machine: &Machine, set: &CoreSet, root: usize, helps: bool) -> Shape {
     let inner_ns = |socket: usize, reached: u64, left: usize| {
         let times = (left as u64 + reached).div_ceil(reached);
         let rounds = u64::from(u64::BITS - (times - 1).leading_zeros());
-        machine.between_sockets(socket, socket).total_ns() * rounds
+        machine.between(socket, socket).total_ns() * rounds
     };
     let mut parents = vec![root; cores.len()];
     let mut children = vec![Vec::new(); cores.len()];
@@ -360,13 +380,13 @@ fn greedy(machine: &Machine, set: &CoreSet, root: usize, helps: bool) -> Shape {
     {
         let own = socket(place);
         let new = |(other, group): (&usize, &Group)| {
-            let there_ns = machine.between_sockets(own, *other).total_ns();
+            let there_ns = machine.between(own, *other).total_ns();
             let inside_ns = inner_ns(*other, 1, group.left.len().saturating_sub(1));
             (group.reached == 0).then_some((there_ns + inside_ns, Reverse(*other)))
         };
         let late = |(other, group): (&usize, &Group)| {
             let inside_ns = inner_ns(*other, group.reached.max(1), group.left.len());
-            let there_ns = machine.between_sockets(own, *other).total_ns();
+            let there_ns = machine.between(own, *other).total_ns();
             let is_of_use = helps && !group.left.is_empty() && there_ns < inside_ns;
             is_of_use.then_some((inside_ns, Reverse(*other)))
         };
@@ -388,7 +408,7 @@ fn greedy(machine: &Machine, set: &CoreSet, root: usize, helps: bool) -> Shape {
         };
         group.reached += 1;
         left -= 1;
-        let cost = machine.between_sockets(own, target);
+        let cost = machine.between(own, target);
         free.push(Reverse((now_ns + u64::from(cost.send_ns), place)));
         free.push(Reverse((now_ns + cost.total_ns(), child)));
         parents[child] = place;
@@ -421,10 +441,10 @@ impl Planner {
         }
     }
 
-    /// From now on messages that begin here travel so. The others must be told, and nothing may be
-    /// under way: all cores must hold the same strategy.
-    pub fn set_strategy(&mut self, strategy: Strategy) {
-        self.strategy = strategy;
+    /// From now on messages that begin here travel so, on a machine with such costs. The others must
+    /// be told, and nothing may be under way: all cores must hold the same strategy and costs.
+    pub fn set_strategy(&mut self, strategy: Strategy, machine: Arc<Machine>) {
+        (self.strategy, self.machine) = (strategy, machine);
         self.last.clear();
     }
 

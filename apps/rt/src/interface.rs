@@ -97,6 +97,11 @@ pub const LOCATE: u16 = 21;
 /// ([`Error::NotAllowed`]). Back, nothing, when a view with it holds on core 0; other cores may still be
 /// about to install it.
 pub const STRATEGY: u16 = 22;
+/// Asks a core what a message costs between two nodes of the machine, as all cores have agreed on it:
+/// from which, to which. Back: the number of the table of costs that the core's view names, then for how many
+/// nanoseconds the sender is busy, the message under way, and the receiver busy; all 0 while the
+/// strategy is not [`strategy::COMPUTED`]. [`Error::BadArgument`] where there are not so many nodes.
+pub const COSTS: u16 = 23;
 /// All requests; those of [`names`], [`regions`], [`spaces`] and [`cores`] have ranges of their own.
 pub const REQUESTS: core::ops::Range<u16> = TEXT..0x60;
 /// The answer to a request.
@@ -132,6 +137,8 @@ pub mod counter {
     pub const REFUSED: u64 = 0x108;
     /// Messages of newer views that had to wait.
     pub const HELD_BACK: u64 = 0x109;
+    /// Views whose table of costs was not there: none.
+    pub const TABLELESS: u64 = 0x10a;
 }
 
 /// What [`LOCATE`] is asked for.
@@ -154,7 +161,8 @@ pub mod strategy {
     pub const TREE: u64 = 1;
     /// Such a tree over nodes of the machine; one core of each sends it to the others of its node.
     pub const SOCKETS: u64 = 2;
-    /// A tree by what messages between nodes cost.
+    /// A tree by what messages between nodes cost. That is measured first, each time this is asked
+    /// for.
     pub const COMPUTED: u64 = 3;
     /// The highest arity.
     pub const MAX_ARITY: u64 = 256;

@@ -493,6 +493,32 @@ pub fn set_strategy(strategy: u64, arity: u64) -> Result<(), Error> {
     ask(0, interface::STRATEGY, [strategy, arity, 0, 0, 0, 0]).map(|_| ())
 }
 
+/// What a message costs between two nodes of the machine, in nanoseconds; each figure is at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Of the table that it is in: another number for each that was measured.
+    pub table: u64,
+    /// The sender is busy for so long.
+    pub send_ns: u64,
+    /// Then the message is under way for so long.
+    pub latency_ns: u64,
+    /// Then the receiver is busy for so long.
+    pub receive_ns: u64,
+}
+
+/// What a message costs from one node of the machine to another, or within one, as `core` knows it and
+/// all have agreed on it; `None` while the strategy is not computed: see [`interface::COSTS`].
+pub fn costs(core: usize, from: usize, to: usize) -> Result<Option<Cost>, Error> {
+    let words = [from as u64, to as u64, 0, 0, 0, 0];
+    let [table, send_ns, latency_ns, receive_ns, _] = ask(core, interface::COSTS, words)?;
+    Ok((table > 0).then_some(Cost {
+        table,
+        send_ns,
+        latency_ns,
+        receive_ns,
+    }))
+}
+
 /// One of a core's counters: see [`interface::COUNTER`].
 pub fn counter(core: usize, index: u64) -> Result<u64, Error> {
     ask(core, interface::COUNTER, [index, 0, 0, 0, 0, 0]).map(|results| results[0])

@@ -17,6 +17,7 @@ use crate::membership::Members;
 use crate::node::{Context, Node, Outcome, Output, Outputs, Protocol};
 use protocols::agent::{Action, Agent, Line};
 use protocols::core_set::{CoreSet, WORDS};
+use protocols::costs::tables::{Table, settings_of};
 use protocols::kinds;
 use protocols::membership::{Membership, Message};
 use protocols::tree::{self, Strategy};
@@ -28,6 +29,9 @@ use std::sync::Arc;
 
 /// The most cores that agents can have to do with: a set of more does not fit a line.
 pub const MAX_CORES: usize = 64 * WORDS;
+
+/// The number of the table that computed trees go by.
+const TABLE: u32 = 1 << 8;
 
 /// What a monitor is to do, and what is to be told of it, in this order.
 #[derive(Debug)]
@@ -115,6 +119,8 @@ pub struct AgentNode<L: Load> {
 pub enum Note<N> {
     /// It installed this view.
     Installed(View),
+    /// It knows settings whose table it does not have.
+    Tableless,
     /// Something of its load.
     Of(N),
 }
@@ -141,6 +147,9 @@ impl<L: Load> AgentNode<L> {
                 Deed::Action(Action::Out(_)) => outputs.push(Output::Leave),
                 Deed::Action(Action::Installed(view)) => {
                     outputs.push(Output::Note(Note::Installed(view)));
+                    if hands.agent.counters().tableless > 0 {
+                        outputs.push(Output::Note(Note::Tableless));
+                    }
                     self.load.installed(&mut hands);
                 }
                 Deed::Action(action) => self.load.on_action(action, &mut hands),
@@ -312,11 +321,19 @@ impl<J: Judge> Protocol for Agents<J> {
             self.lives[core].0 += 1;
         }
         let make = if anew { Agent::anew } else { Agent::new };
-        let agent = make(core, self.patience_ns, Arc::clone(&self.machine));
+        let mut agent = make(core, self.patience_ns, Arc::clone(&self.machine));
+        let mut settings = self.strategy.settings();
+        if self.strategy == Strategy::Computed {
+            // As if it had been surveyed; whoever starts anew has to get it from others.
+            settings = settings_of(TABLE);
+            if !anew {
+                agent.give_table(Table::described(TABLE, &self.machine));
+            }
+        }
         let first = View {
             epoch: Epoch::default().next(0),
             cores: CoreSet::first(self.lives.len()),
-            settings: self.strategy.settings(),
+            settings,
         };
         AgentNode {
             agent,
@@ -339,6 +356,7 @@ impl<J: Judge> Protocol for Agents<J> {
                 self.judge.on_view(&view, &life_of);
                 self.members.on_note(core, view, context)
             }
+            Note::Tableless => Err(format!("core {core} lacks the table that its view names")),
             Note::Of(note) => {
                 let life = (core, self.lives[core].0);
                 self.judge.on_note(life, note, context)

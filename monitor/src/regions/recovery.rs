@@ -558,11 +558,7 @@ impl Regions {
         let mut free = Vec::new();
         for (region, held) in &self.held {
             for piece in held.pieces.iter().filter(|piece| piece.is_inherited) {
-                let meets = |inner: &Region| {
-                    region.may_hold(inner)
-                        && inner.base < piece.range.end
-                        && piece.range.start < inner.range().end
-                };
+                let meets = |inner: &Region| region.may_hold(inner) && inner.meets(&piece.range);
                 if !self.inherited().any(|inner| meets(&inner)) {
                     free.push((*region, piece.sequence));
                 }

@@ -17,12 +17,13 @@ mod operations;
 mod tally;
 mod team;
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec::Vec;
 use apps::arguments::{Arguments, Misuse, explain};
 use apps::checks::Outcome;
 use operations::{Operation, Stage};
-use rt::interface::strategy;
+use rt::interface::{Error, strategy};
 use rt::monitor;
 use tally::{Tally, measure};
 
@@ -50,6 +51,10 @@ fn main() -> i32 {
         rt::println!("counts: the strategy cannot be set: {error}");
         return 1;
     }
+    if let Err(error) = show_costs() {
+        rt::println!("counts: the costs of messages cannot be read: {error}");
+        return 1;
+    }
     let cores: Vec<usize> = start.cores().collect();
     let mut ends = Vec::from([cores[0], cores[cores.len() - 1]]);
     ends.dedup();
@@ -73,6 +78,32 @@ fn main() -> i32 {
     }
     rt::println!("counts: passed");
     0
+}
+
+/// Says what the tree is computed from, if it is.
+fn show_costs() -> Result<(), Error> {
+    let start = rt::startup();
+    let nodes: BTreeSet<usize> = start.cores().map(|core| start.node[core].into()).collect();
+    for (from, to) in nodes
+        .iter()
+        .flat_map(|from| nodes.iter().map(move |to| (from, to)))
+    {
+        let Some(cost) = monitor::costs(start.core as usize, *from, *to)? else {
+            return Ok(());
+        };
+        if (Some(from), Some(to)) == (nodes.first(), nodes.first()) {
+            rt::println!("counts: by table {} of costs, in nanoseconds", cost.table);
+            rt::println!("from node   to     send  latency  receive");
+        }
+        let monitor::Cost {
+            send_ns,
+            latency_ns,
+            receive_ns,
+            ..
+        } = cost;
+        rt::println!("{from:>9} {to:>4} {send_ns:>8} {latency_ns:>8} {receive_ns:>8}");
+    }
+    Ok(())
 }
 
 /// Repetitions, strategy, arity.
