@@ -35,7 +35,7 @@ const SHAPES: [(i64, i64); 18] = [
 
 /// Programs that test the system from within: cores, sockets, command, and the line that
 /// they end with when all is well.
-const PROGRAMS: [(i64, i64, &str, &str); 71] = [
+const PROGRAMS: [(i64, i64, &str, &str); 74] = [
     (1, 1, "isolation", "isolation: passed"),
     (3, 1, "isolation", "isolation: passed"),
     (13, 3, "isolation", "isolation: passed"),
@@ -65,7 +65,10 @@ const PROGRAMS: [(i64, i64, &str, &str); 71] = [
     (8, 2, "restart-test --rounds 0", "restart-test: passed"),
     (1, 1, "counts", "counts: passed"),
     (2, 1, "counts", "counts: passed"),
-    (7, 1, "counts --strategy computed", "counts: passed"),
+    (7, 3, "counts --strategy computed", "counts: passed"),
+    (1, 1, "costs-test", "costs-test: passed"),
+    (4, 2, "costs-test", "costs-test: passed"),
+    (16, 4, "costs-test", "costs-test: passed"),
     (
         16,
         4,
@@ -116,7 +119,7 @@ const PROGRAMS: [(i64, i64, &str, &str); 71] = [
 
 /// Programs that lose cores on purpose: cores, command, its last line, and how many are lost in the
 /// end.
-const LOSSES: [(i64, &str, &str, usize); 16] = [
+const LOSSES: [(i64, &str, &str, usize); 17] = [
     (2, "lost-cores --lose 1", "lost-cores: passed", 1),
     (4, "lost-cores --lose 2", "lost-cores: passed", 2),
     (7, "lost-cores --lose 3", "lost-cores: passed", 3),
@@ -134,6 +137,7 @@ const LOSSES: [(i64, &str, &str, usize); 16] = [
     (3, "lending-test --lose 1", "lending-test: passed", 2),
     (3, "restart-test --share 2", "restart-test: passed", 0),
     (7, "restart-test --share 1", "restart-test: passed", 0),
+    (7, "costs-test --lives 2", "costs-test: passed", 0),
     (2, "restart-test", "restart-test: passed", 0),
     (4, "restart-test", "restart-test: passed", 0),
     (7, "restart-test", "restart-test: passed", 0),
