@@ -6,6 +6,7 @@
 //! | [`checks`]    | what a test program counts and says                                  |
 //! | [`crew`]      | copies of a program on other cores, each with a channel for orders    |
 //! | [`figures`]   | how times of this run are obtained, and their unit                   |
+//! | [`laboratory`] | samples of benchmarks, and how they are told                       |
 //! | [`mappings`]  | what the kernels of cores have mapped                                |
 //! | [`pattern`]   | contents of test messages                                            |
 //! | [`table`]     | a matrix of pairs of cores as text                                   |
@@ -18,6 +19,7 @@ pub mod arguments;
 pub mod checks;
 pub mod crew;
 pub mod figures;
+pub mod laboratory;
 pub mod mappings;
 pub mod pattern;
 pub mod table;

@@ -1,4 +1,4 @@
-//! Measures the single operations of CPU driver, runtime and monitor: `micro [--quick]`.
+//! Measures the single operations of CPU driver, runtime and monitor: `micro [--quick] [--only lrpc]`.
 //!
 //! All of it takes place on the core that the program runs on; the other cores sleep. Where a
 //! second domain is needed, it is a copy of the program. Each operation is done many times,
@@ -28,13 +28,9 @@
 extern crate alloc;
 
 use abi::layout::PAGE;
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
-use apps::arguments::{Arguments, Misuse, explain};
-use apps::figures::clock_overhead;
+use apps::arguments::explain;
+use apps::laboratory::{Failure, Laboratory, at, timed, told};
 use apps::pattern;
-use core::fmt::{Debug, Display};
 use core::sync::atomic::Ordering;
 use rt::capability::{self, Address, ENDPOINT_BYTES, GIFT, Kind, OWN_SPACE, Retype, slots};
 use rt::clock::{self, Cycles};
@@ -46,17 +42,13 @@ use urpc::{Side, frame_bytes};
 
 rt::entry!(main);
 
-const USAGE: &str = "micro [--quick]";
-const QUICK: &str = "--quick";
+const USAGE: &str = "micro [--quick] [--only lrpc]";
+/// The part of it that may be measured alone.
+const LRPC: &str = "lrpc";
 /// The words by which a copy of the program knows what it is.
 const SERVER: &str = "server";
 const YIELDER: &str = "yielder";
 
-/// Times that do not count.
-const WARM_UP: usize = 16;
-/// Ticks of the time-stamp counter an instruction under `icount`: the host tool starts QEMU
-/// with `-icount shift=3`, which is 2^3 ns each, at 1 GHz.
-const TICKS_PER_INSTRUCTION: u64 = 8;
 /// Descendants of the long revoke.
 const MANY: u64 = 1000;
 /// Most objects of one retype.
@@ -68,161 +60,35 @@ const WAIT_NS: u64 = 200_000;
 /// Until a copy of the program must have come up.
 const PATIENCE_NS: u64 = 10_000_000_000;
 
-/// What figures are told in.
-#[derive(Clone, Copy)]
-enum Unit {
-    Instructions,
-    Cycles,
-}
-
-impl Unit {
-    /// `None`: this run has no figures.
-    fn of_this_run() -> Option<Self> {
-        match rt::startup().accelerator() {
-            "tcg" => None,
-            "icount" => Some(Self::Instructions),
-            _ => Some(Self::Cycles),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Instructions => "guest instructions",
-            Self::Cycles => "cycles",
-        }
-    }
-
-    fn convert(self, cycles: Cycles) -> u64 {
-        match self {
-            Self::Instructions => cycles.0 / TICKS_PER_INSTRUCTION,
-            Self::Cycles => cycles.0,
-        }
-    }
-}
-
-/// What went wrong, and with what.
-struct Failure {
-    step: &'static str,
-    reason: String,
-}
-
-/// Names the step that a refusal befell.
-fn at<T, E: Debug>(step: &'static str, result: Result<T, E>) -> Result<T, Failure> {
-    result.map_err(|error| Failure {
-        step,
-        reason: format!("{error:?}"),
-    })
-}
-
-/// The same for errors that tell more.
-fn told<T, E: Display>(step: &'static str, result: Result<T, E>) -> Result<T, Failure> {
-    result.map_err(|error| Failure {
-        step,
-        reason: format!("{error}"),
-    })
-}
-
-/// The times of an operation.
-struct Figure {
-    operation: &'static str,
-    /// In ascending order, not empty.
-    times: Vec<Cycles>,
-}
-
-impl Figure {
-    /// The time that so many of a hundred do not exceed.
-    fn percentile(&self, percent: usize) -> Cycles {
-        let index = (self.times.len() * percent).div_ceil(100);
-        self.times[index.saturating_sub(1)]
-    }
-}
-
-/// How many samples there shall be, and what reading the clock costs.
-struct Laboratory {
-    samples: usize,
-    overhead: Cycles,
-    figures: Vec<Figure>,
-}
-
-/// The time that some work takes, and what it comes to.
-#[inline(always)]
-fn timed<R>(work: impl FnOnce() -> R) -> (Cycles, R) {
-    let start = clock::cycles();
-    let result = work();
-    let end = clock::cycles();
-    (Cycles(end.0.saturating_sub(start.0)), result)
-}
-
-impl Laboratory {
-    /// Does an operation again and again; it says itself how long it took. Slow ones are done
-    /// fewer times, by the factor.
-    #[inline(always)]
-    fn measure(
-        &mut self,
-        operation: &'static str,
-        slower_by: usize,
-        mut once: impl FnMut() -> Result<Cycles, Failure>,
-    ) -> Result<(), Failure> {
-        for _ in 0..WARM_UP.div_ceil(slower_by) {
-            once()?;
-        }
-        let samples = (self.samples / slower_by).max(1);
-        let mut times = Vec::with_capacity(samples);
-        for _ in 0..samples {
-            let taken = once()?;
-            times.push(Cycles(taken.0.saturating_sub(self.overhead.0)));
-        }
-        times.sort_unstable();
-        self.figures.push(Figure { operation, times });
-        Ok(())
-    }
-}
-
 fn main() -> i32 {
     match rt::startup().arguments().nth(1) {
         Some(SERVER) => return serve(),
         Some(YIELDER) => return yield_back(),
         _ => {}
     }
-    let samples = match samples() {
-        Ok(samples) => samples,
+    let (mut laboratory, only) = match Laboratory::of_program("micro", &[LRPC]) {
+        Ok((laboratory, only, _)) => (laboratory, only),
         Err(misuse) => return explain(&misuse, USAGE),
     };
-    let mut laboratory = Laboratory {
-        samples,
-        overhead: clock_overhead(),
-        figures: Vec::new(),
+    let ended = match only {
+        Some(_) => measure_calls(&mut laboratory),
+        None => measure_all(&mut laboratory),
     };
-    match measure_all(&mut laboratory) {
-        Ok(()) => {
-            show(&laboratory.figures);
-            0
-        }
-        Err(Failure { step, reason }) => {
-            rt::println!("micro: failed: {step}: {reason}");
-            1
-        }
-    }
+    laboratory.close(ended)
 }
 
-/// Samples of each operation, as this program was asked.
-fn samples() -> Result<usize, Misuse> {
-    let words = || rt::startup().arguments().skip(1);
-    Arguments::read(words().filter(|word| *word != QUICK), &[])?;
-    Ok(if words().any(|word| word == QUICK) {
-        100
-    } else {
-        1000
-    })
-}
-
-fn measure_all(laboratory: &mut Laboratory) -> Result<(), Failure> {
+/// What a call to a server on the same core consists of.
+fn measure_calls(laboratory: &mut Laboratory) -> Result<(), Failure> {
     laboratory.measure("null system call", 1, || {
         let (time, ()) = timed(system_call::null);
         Ok(time)
     })?;
     measure_lrpc(laboratory)?;
-    measure_switch(laboratory)?;
+    measure_switch(laboratory)
+}
+
+fn measure_all(laboratory: &mut Laboratory) -> Result<(), Failure> {
+    measure_calls(laboratory)?;
     measure_mapping(laboratory)?;
     measure_capabilities(laboratory)?;
     measure_revoke(laboratory, "revoke of 1 descendant", 1, 1)?;
@@ -277,7 +143,7 @@ fn measure_lrpc(laboratory: &mut Laboratory) -> Result<(), Failure> {
         Ok(Cycles(arrived.saturating_sub(start.0)))
     })?;
     // On the way, the server reads the clock once more.
-    let overhead = laboratory.overhead;
+    let overhead = laboratory.overhead();
     laboratory.measure("LRPC round trip", 1, || {
         let (time, answer) = timed(|| lrpc::call(endpoint, [0; 5]));
         at("LRPC", answer)?;
@@ -306,7 +172,7 @@ fn measure_switch(laboratory: &mut Laboratory) -> Result<(), Failure> {
     }
     at("answer", lrpc::reply([0; 5]))?;
     // The clock is read once for two switches.
-    let overhead = laboratory.overhead.0;
+    let overhead = laboratory.overhead().0;
     laboratory.measure("context switch between domains", 1, || {
         let (time, ()) = timed(system_call::yield_now);
         Ok(Cycles(time.0.saturating_sub(overhead) / 2 + overhead))
@@ -475,56 +341,4 @@ fn measure_timer(laboratory: &mut Laboratory) -> Result<(), Failure> {
         while system_call::wait(Some(deadline)) {}
         Ok(Cycles(clock::cycles().0.saturating_sub(due)))
     })
-}
-
-/// Prints a line for programs for each operation, and a table for people.
-fn show(figures: &[Figure]) {
-    let accelerator = rt::startup().accelerator();
-    let core = rt::startup().core;
-    let Some(unit) = Unit::of_this_run() else {
-        rt::println!(
-            "micro: {} operations done; `{accelerator}` has no times to tell: --accel icount \
-             counts instructions",
-            figures.len()
-        );
-        return;
-    };
-    let name = unit.name();
-    let row = |figure: &Figure| {
-        [
-            figure.times[0],
-            figure.percentile(50),
-            figure.percentile(99),
-        ]
-        .map(|cycles| unit.convert(cycles))
-    };
-    for figure in figures {
-        let [minimum, median, p99] = row(figure);
-        rt::println!(
-            "result {{\"benchmark\":\"micro\",\"operation\":\"{}\",\"unit\":\"{name}\",\
-             \"minimum\":{minimum},\"median\":{median},\"p99\":{p99},\"samples\":{},\
-             \"core\":{core}}}",
-            figure.operation,
-            figure.times.len()
-        );
-    }
-    rt::println!("micro: {name}, `{accelerator}`, core {core}");
-    let width = figures.iter().map(|figure| figure.operation.len()).max();
-    let width = width.unwrap_or(0);
-    rt::println!(
-        "{:width$} {:>10} {:>10} {:>10} {:>8}",
-        "operation",
-        "minimum",
-        "median",
-        "p99",
-        "samples"
-    );
-    for figure in figures {
-        let [minimum, median, p99] = row(figure);
-        rt::println!(
-            "{:width$} {minimum:>10} {median:>10} {p99:>10} {:>8}",
-            figure.operation,
-            figure.times.len()
-        );
-    }
 }

@@ -23,13 +23,22 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// All benchmarks: a line each, and a table of what is expected of its operations.
-pub const BENCHMARKS: [Benchmark; 1] = [Benchmark::new("micro", 2, &MICRO)];
+pub const BENCHMARKS: [Benchmark; 2] = [
+    Benchmark::new("micro", "micro", &[2], &MICRO),
+    Benchmark::new("lrpc", "micro --only lrpc", &[1], &LRPC),
+];
 
 /// Where the figures of [`Operation::barrelfish`] come from.
 pub const BARRELFISH: &str = "Barrelfish 2020, same QEMU and method";
 
 /// The unit of [`Operation::target`] and [`Operation::barrelfish`].
 pub const TARGET_UNIT: &str = "guest instructions";
+
+const LRPC: [Operation; 3] = [
+    Operation::new("null system call", 50, Some(113)),
+    Operation::new("LRPC one way", 150, Some(926)),
+    Operation::new("context switch between domains", 200, None),
+];
 
 const MICRO: [Operation; 7] = [
     Operation::new("null system call", 50, Some(113)),
@@ -44,10 +53,12 @@ const MICRO: [Operation; 7] = [
 /// A program of the guest that prints figures.
 #[derive(Debug)]
 pub struct Benchmark {
-    /// Its name, which is the program's too.
+    /// Its name, which its figures bear.
     pub name: &'static str,
-    /// Cores of the machine when nobody says how many.
-    cores: u32,
+    /// The program with its arguments.
+    command: &'static str,
+    /// Cores of the machine when nobody says how many: a boot for each.
+    cores: &'static [u32],
     /// What it has to measure; it may measure more.
     pub operations: &'static [Operation],
 }
@@ -64,9 +75,15 @@ pub struct Operation {
 }
 
 impl Benchmark {
-    const fn new(name: &'static str, cores: u32, operations: &'static [Operation]) -> Self {
+    const fn new(
+        name: &'static str,
+        command: &'static str,
+        cores: &'static [u32],
+        operations: &'static [Operation],
+    ) -> Self {
         Self {
             name,
+            command,
             cores,
             operations,
         }
@@ -162,7 +179,7 @@ fn try_bench(options: &BenchOptions) -> Result<(), Failure> {
         if options.out.is_none() {
             runs.clear();
         }
-        for cores in cores.as_deref().unwrap_or(&[benchmark.cores]) {
+        for cores in cores.as_deref().unwrap_or(benchmark.cores) {
             let run = laboratory.measure(benchmark, *cores)?;
             say(&comparison::table(&run))?;
             runs.push(run);
@@ -205,7 +222,7 @@ impl Laboratory<'_> {
         let options = RunOptions {
             cores: i64::from(cores),
             accel: self.options.accel,
-            exec: format!("{}{quick}", benchmark.name),
+            exec: format!("{}{quick}", benchmark.command),
             qemu: self.options.qemu.clone(),
             ..RunOptions::defaults()
         };
@@ -271,9 +288,11 @@ fn run_of(
         let program = benchmark.name;
         return Err(BenchmarkError::Program { program, status }.into());
     }
-    let mut figures = Vec::new();
+    let mut figures: Vec<Figure> = Vec::new();
     for line in console.program() {
-        figures.extend(figure::parse(line, benchmark.name, &conditions)?);
+        if !figure::parse_more(line, figures.last_mut())? {
+            figures.extend(figure::parse(line, benchmark.name, &conditions)?);
+        }
     }
     let missing: Vec<&str> = benchmark
         .operations
@@ -504,11 +523,16 @@ pub mod tests {
 
     #[test]
     fn benchmarks_have_names_and_operations_of_their_own() {
-        let mut names: Vec<&str> = BENCHMARKS.iter().map(|one| one.name).collect();
-        names.extend(MICRO.iter().map(|one| one.name));
-        let all = names.len();
-        names.sort_unstable();
-        names.dedup();
-        assert_eq!(names.len(), all);
+        let is_unique = |mut names: Vec<&str>| {
+            let all = names.len();
+            names.sort_unstable();
+            names.dedup();
+            names.len() == all
+        };
+        assert!(is_unique(BENCHMARKS.iter().map(|one| one.name).collect()));
+        for benchmark in &BENCHMARKS {
+            let operations = benchmark.operations.iter().map(|one| one.name);
+            assert!(is_unique(operations.collect()), "{}", benchmark.name);
+        }
     }
 }

@@ -14,7 +14,10 @@
 //! | `value`                    | the figure; may be left out where there is a `median`         |
 //! | `minimum` `median` `p99`   | of the samples, all optional                                  |
 //! | `samples`                  | how many there were, optional                                 |
+//! | `distribution`             | pairs of a value and how often it came, ascending, optional   |
 //! | any other                  | what it was measured with: a `core`, a `seed`                 |
+//!
+//! A distribution that is too long for a line goes on in lines of the word `more` and more pairs.
 //!
 //! To these the host adds the [`Conditions`], which the line must not contradict, and so it is
 //! complete: nothing else has to be known to read it or to measure it again.
@@ -22,11 +25,14 @@
 use crate::accelerator::Accelerator;
 use crate::failure::BenchmarkError;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use std::fmt;
 
 /// What begins such a line.
 const MARK: &str = "result ";
+/// What begins a line with more of a distribution.
+const MORE: &str = "more ";
+const DISTRIBUTION: &str = "distribution";
 
 /// What figures are told in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -49,6 +55,15 @@ pub enum Unit {
     /// Rounds of a protocol.
     #[serde(rename = "rounds")]
     Rounds,
+    /// Crossings of the border between user code and CPU driver.
+    #[serde(rename = "ring crossings")]
+    Crossings,
+    /// Bytes.
+    #[serde(rename = "bytes")]
+    Bytes,
+    /// Whatever the operation names.
+    #[serde(rename = "count")]
+    Count,
 }
 
 impl fmt::Display for Unit {
@@ -60,6 +75,9 @@ impl fmt::Display for Unit {
             Self::Messages => "messages",
             Self::CacheLines => "cache lines",
             Self::Rounds => "rounds",
+            Self::Crossings => "ring crossings",
+            Self::Bytes => "bytes",
+            Self::Count => "count",
         })
     }
 }
@@ -76,7 +94,12 @@ impl Accelerator {
             Unit::GuestInstructions => self == Self::Icount,
             Unit::Cycles => self == Self::Kvm,
             Unit::Nanoseconds => self.tells_time(),
-            Unit::Messages | Unit::CacheLines | Unit::Rounds => true,
+            Unit::Messages
+            | Unit::CacheLines
+            | Unit::Rounds
+            | Unit::Crossings
+            | Unit::Bytes
+            | Unit::Count => true,
         }
     }
 }
@@ -148,6 +171,26 @@ pub fn parse(
             line: line.to_owned(),
             reason,
         })
+}
+
+/// Adds what a line says of the distribution of the last figure; `false` where the line is about
+/// something else.
+pub fn parse_more(line: &str, last: Option<&mut Figure>) -> Result<bool, BenchmarkError> {
+    let Some(json) = line.strip_prefix(MORE) else {
+        return Ok(false);
+    };
+    let malformed = |reason: &str| BenchmarkError::Malformed {
+        line: line.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let more = serde_json::from_str::<Vec<(Number, u64)>>(json);
+    let more = more.map_err(|error| malformed(&error.to_string()))?;
+    let distribution = last.and_then(|figure| figure.record.get_mut(DISTRIBUTION));
+    let Some(Value::Array(pairs)) = distribution else {
+        return Err(malformed("no distribution was begun"));
+    };
+    pairs.extend(more.into_iter().map(|pair| serde_json::json!(pair)));
+    Ok(true)
 }
 
 fn read(json: &str, benchmark: &str, conditions: &Conditions) -> Result<Figure, String> {
@@ -228,6 +271,25 @@ mod tests {
         ] {
             assert!(record.contains(words), "{record}");
         }
+    }
+
+    #[test]
+    fn a_distribution_goes_on() {
+        let line = "result {\"benchmark\":\"micro\",\"operation\":\"x\",\"unit\":\"cycles\",\
+                    \"median\":2,\"distribution\":[[1,3],[2,4]]}";
+        let mut figure = parsed(line).unwrap().unwrap();
+        assert!(parse_more("more [[5,1],[7,2]]", Some(&mut figure)).unwrap());
+        assert_eq!(
+            figure.record["distribution"].to_string(),
+            "[[1,3],[2,4],[5,1],[7,2]]"
+        );
+        assert!(!parse_more("moreover", Some(&mut figure)).unwrap());
+        assert!(parse_more("more [[1]]", Some(&mut figure)).is_err());
+        assert!(parse_more("more [[1,1]]", None).is_err());
+        let line =
+            "result {\"benchmark\":\"micro\",\"operation\":\"x\",\"unit\":\"cycles\",\"median\":2}";
+        let mut figure = parsed(line).unwrap().unwrap();
+        assert!(parse_more("more [[1,1]]", Some(&mut figure)).is_err());
     }
 
     #[test]
