@@ -70,8 +70,6 @@ struct Part {
     fault: Fault,
     /// A request of the member is under way.
     is_asked: bool,
-    /// Operations of the space under way.
-    under_way: usize,
     /// What was mapped from here, by first page.
     made: BTreeMap<u64, Made>,
     /// The root has ended.
@@ -87,7 +85,6 @@ impl Part {
             member: None,
             fault: Fault::None,
             is_asked: false,
-            under_way: 0,
             made: BTreeMap::new(),
             is_ending: false,
             deferred: None,
@@ -181,6 +178,11 @@ impl Spans {
     /// Actions are about to be carried out; [`Monitor::settle_spans`] follows.
     pub fn begin(&mut self) {
         self.depth += 1;
+    }
+
+    /// Whether operations of a space are under way. They may be of a part that was there before this.
+    fn is_at_work(&self, space: SpaceId) -> bool {
+        self.operations.values().any(|one| one.space == space)
     }
 
     /// When memory that is free has to be told of.
@@ -333,9 +335,6 @@ impl Monitor {
         work: impl FnOnce(&mut Spaces, u64) -> Vec<Action>,
     ) {
         let token = self.spans.token();
-        if let Some(part) = self.spans.parts.get_mut(&space) {
-            part.under_way += 1;
-        }
         let operation = Operation { space, purpose };
         self.spans.operations.insert(token, operation);
         let actions = self.agent.with_spaces(|one| work(one, token));
@@ -398,9 +397,6 @@ impl Monitor {
         let Some(Operation { space, purpose }) = self.spans.operations.remove(&token) else {
             return;
         };
-        if let Some(part) = self.spans.parts.get_mut(&space) {
-            part.under_way -= 1;
-        }
         match purpose {
             Purpose::Map { requester, first } => {
                 let answer = result.map(|()| [first * PAGE, 0, 0, 0, 0]);

@@ -32,8 +32,8 @@ impl Monitor {
         }
     }
 
-    /// Before pages are unmapped here: all that a core had mapped that is not up goes at once only
-    /// where others forget that core already.
+    /// Before pages are unmapped here: if that is all that a core had mapped which is not up, others
+    /// forget it, or a member gives it up for the whole span. Who has it mapped is killed.
     pub(super) fn end_user_of_forgotten(&mut self, space: SpaceId, pages: Pages, rights: Rights) {
         let core = self.maker_of(pages);
         if rights == Rights::NONE && pages == pages_of(core) && !self.view().cores.contains(core) {

@@ -149,10 +149,11 @@ impl Monitor {
         let [number, space, root, ..] = asked.words;
         let (from, space) = (asked.from, SpaceId::from_word(space));
         let is_full = self.spans.parts.len() >= MAX_PARTS;
+        let is_at_work = self.spans.is_at_work(space);
         let place = match self.spans.parts.get_mut(&space) {
             Some(part) if part.is_ending => Err(Error::SpanEnded),
             Some(part) if part.member.is_some() => Err(Error::AlreadySpanned),
-            Some(part) if part.under_way > 0 => {
+            Some(part) if is_at_work => {
                 part.deferred = Some(asked);
                 return;
             }
@@ -346,10 +347,11 @@ impl Monitor {
     /// ended, and leaves once there is nothing.
     pub(super) fn step(&mut self, space: SpaceId) {
         let own = self.own_pages();
+        let is_at_work = self.spans.is_at_work(space);
         let Some(part) = self.spans.parts.get_mut(&space) else {
             return;
         };
-        if part.member.is_some() || part.under_way > 0 {
+        if part.member.is_some() || is_at_work {
             return;
         }
         if let Some(asked) = part.deferred.take() {
