@@ -35,7 +35,7 @@ const SHAPES: [(i64, i64); 18] = [
 
 /// Programs that test the system from within: cores, sockets, command, and the line that
 /// they end with when all is well.
-const PROGRAMS: [(i64, i64, &str, &str); 74] = [
+const PROGRAMS: [(i64, i64, &str, &str); 80] = [
     (1, 1, "isolation", "isolation: passed"),
     (3, 1, "isolation", "isolation: passed"),
     (13, 3, "isolation", "isolation: passed"),
@@ -53,7 +53,10 @@ const PROGRAMS: [(i64, i64, &str, &str); 74] = [
     (7, 1, "span-test", "span-test: passed"),
     (16, 2, "span-test", "span-test: passed"),
     (1, 1, "service-test", "service-test: passed"),
+    (2, 1, "service-test", "service-test: passed"),
+    (4, 1, "service-test", "service-test: passed"),
     (7, 2, "service-test", "service-test: passed"),
+    (16, 1, "service-test", "service-test: passed"),
     (2, 1, "transfer-test", "transfer-test: passed"),
     (4, 2, "transfer-test", "transfer-test: passed"),
     (7, 1, "transfer-test", "transfer-test: passed"),
@@ -61,6 +64,7 @@ const PROGRAMS: [(i64, i64, &str, &str); 74] = [
     (2, 1, "lending-test", "lending-test: passed"),
     (4, 2, "lending-test", "lending-test: passed"),
     (7, 1, "lending-test", "lending-test: passed"),
+    (16, 4, "lending-test", "lending-test: passed"),
     (3, 1, "restart-test --rounds 0", "restart-test: passed"),
     (8, 2, "restart-test --rounds 0", "restart-test: passed"),
     (1, 1, "counts", "counts: passed"),
@@ -80,7 +84,9 @@ const PROGRAMS: [(i64, i64, &str, &str); 74] = [
     (3, 1, "fault all", "fault: passed"),
     (4, 1, "channel-test", "channel-test: passed"),
     (1, 1, "spawn-test", "spawn-test: passed"),
-    (5, 1, "spawn-test", "spawn-test: passed"),
+    (4, 1, "spawn-test", "spawn-test: passed"),
+    (7, 1, "spawn-test", "spawn-test: passed"),
+    (16, 2, "spawn-test", "spawn-test: passed"),
     (2, 1, "spawn-test --spawns 10000", "spawn-test: passed"),
     (2, 1, "float-test", "float-test: passed"),
     (1, 1, "hostile-test", "hostile-test: passed"),
