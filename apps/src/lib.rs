@@ -10,6 +10,8 @@
 //! | [`mappings`]  | what the kernels of cores have mapped                                |
 //! | [`pattern`]   | contents of test messages                                            |
 //! | [`table`]     | a matrix of pairs of cores as text                                   |
+//! | [`tally`]     | what all cores have counted                                          |
+//! | [`team`]      | members of a span on other cores, which carry out orders             |
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -23,3 +25,5 @@ pub mod laboratory;
 pub mod mappings;
 pub mod pattern;
 pub mod table;
+pub mod tally;
+pub mod team;

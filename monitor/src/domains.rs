@@ -125,6 +125,7 @@ pub struct Domain {
 
 /// The domains of this core, by number; number 0 is the monitor.
 pub struct Domains {
+    /// Up to the highest number in use: they are looked through again and again.
     slots: Vec<Option<Domain>>,
     generation: u64,
 }
@@ -133,7 +134,7 @@ impl Domains {
     /// None yet, in this life of the core: see [`Startup::life`].
     pub fn new(life: u32) -> Self {
         Self {
-            slots: (0..MAX_DISPATCHERS).map(|_| None).collect(),
+            slots: Vec::new(),
             generation: u64::from(life) * GENERATIONS_OF_LIFE,
         }
     }
@@ -159,9 +160,27 @@ impl Domains {
 
     /// The numbers that are in use.
     pub fn numbers(&self) -> Vec<usize> {
-        (0..MAX_DISPATCHERS)
+        (0..self.slots.len())
             .filter(|number| self.slots[*number].is_some())
             .collect()
+    }
+
+    /// One more than the highest number in use.
+    fn end(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn insert(&mut self, number: usize, domain: Domain) {
+        if number >= self.slots.len() {
+            self.slots.resize_with(number + 1, || None);
+        }
+        self.slots[number] = Some(domain);
+    }
+
+    fn remove(&mut self, number: usize) -> Option<Domain> {
+        let domain = self.slots.get_mut(number)?.take();
+        while self.slots.pop_if(|last| last.is_none()).is_some() {}
+        domain
     }
 
     /// Step one of going to sleep; see [`urpc`]. Who would not be listened to now is not
@@ -271,7 +290,7 @@ impl Monitor {
     /// Whether there is no domain with this number, and nobody has the doorbell of one that was.
     fn is_free(&self, number: usize) -> bool {
         let vector = authority::vector_range(self.own, vector_of(number));
-        self.domains.slots[number].is_none() && !self.store.is_late(&vector)
+        self.domains.slots.get(number).is_none_or(Option::is_none) && !self.store.is_late(&vector)
     }
 
     /// Starts a program on this core; returns the domain.
@@ -415,7 +434,7 @@ impl Monitor {
         let (Some(body), Some(channel)) = (made.body.take(), made.channel.take()) else {
             return Err(Error::NoMemory.into());
         };
-        self.domains.slots[number] = Some(Domain {
+        let domain = Domain {
             id,
             job,
             parent: spawn.parent,
@@ -432,7 +451,8 @@ impl Monitor {
             frame: made.frame.take(),
             next_frame: USER_FRAMES + shared_pages * PAGE,
             killed: false,
-        });
+        };
+        self.domains.insert(number, domain);
         Ok(id)
     }
 
@@ -524,7 +544,7 @@ impl Monitor {
         // What ended domains had bound may be gone, of which nobody is told; so there may be room.
         self.ask_for_updates();
         let mut busy = false;
-        for number in self.domains.numbers() {
+        for number in 0..self.domains.end() {
             busy |= self.serve_domain(number, false);
             if !looks {
                 continue;
@@ -603,7 +623,7 @@ impl Monitor {
 
     /// Tells whom it concerns that a domain ended, and takes its memory back.
     fn bury(&mut self, number: usize, life: Life) {
-        let Some(mut domain) = self.domains.slots[number].take() else {
+        let Some(mut domain) = self.domains.remove(number) else {
             return;
         };
         let mut lines = Vec::new();

@@ -135,6 +135,9 @@ pub struct Monitor {
     program: Option<u64>,
     shutdown: Option<Shutdown>,
     started_ns: u64,
+    /// When the first view held, and when all monitors were connected (core 0 only).
+    up_ns: u64,
+    connected_ns: u64,
     /// Somebody may have rung since the CPU driver was asked what is new, so many turns ago.
     was_rung: bool,
     turns: u32,
@@ -203,6 +206,8 @@ fn main() -> i32 {
         program: None,
         shutdown: None,
         started_ns,
+        up_ns: 0,
+        connected_ns: 0,
         was_rung: true,
         turns: 0,
     };
@@ -454,6 +459,7 @@ impl Monitor {
                 }
                 Action::Installed(view) => {
                     if self.own == 0 {
+                        self.up_ns = clock::now_ns();
                         let (up, all) = (view.cores.len(), authority::machine().cores().len());
                         self.log_phase(&format!("{up} of {all} cores up"));
                     }
@@ -463,6 +469,7 @@ impl Monitor {
                 }
                 Action::AllConnected => {
                     let up = self.view().cores.len();
+                    self.connected_ns = clock::now_ns();
                     self.log_phase(&format!("{up} monitors connected, each with each"));
                     self.start_program();
                 }

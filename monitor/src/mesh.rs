@@ -273,8 +273,11 @@ impl Mesh {
 
     /// Step one of going to sleep; see [`urpc`].
     pub fn announce_sleep(&mut self) {
-        let mut open = self.peers.iter().flatten().filter(|peer| !peer.ended);
-        let waits_for_room = open.any(|peer| !peer.outbox.is_empty());
+        let mut peers = self
+            .connected
+            .iter()
+            .filter_map(|core| self.peers[*core].as_ref());
+        let waits_for_room = peers.any(|peer| !peer.ended && !peer.outbox.is_empty());
         self.sleeper.announce(match waits_for_room {
             true => Wait::MessageOrRoom,
             false => Wait::Message,
@@ -283,10 +286,11 @@ impl Mesh {
 
     /// Step three.
     pub fn may_sleep(&mut self) -> bool {
-        self.peers
-            .iter_mut()
-            .flatten()
-            .all(|peer| peer.ended || peer.channel.may_sleep(peer.wait()))
+        let peers = &mut self.peers;
+        self.connected.iter().all(|core| match &mut peers[*core] {
+            Some(peer) => peer.ended || peer.channel.may_sleep(peer.wait()),
+            None => true,
+        })
     }
 
     /// Back again.

@@ -514,6 +514,9 @@ impl Monitor {
             counter::REFUSED => Some(of_agent.refused),
             counter::HELD_BACK => Some(of_agent.held_back),
             counter::TABLELESS => Some(of_agent.tableless),
+            counter::BEGAN_NS => Some(self.started_ns),
+            counter::UP_NS => Some(self.up_ns),
+            counter::CONNECTED_NS => Some(self.connected_ns),
             counter::MESSAGES.. => self.mesh.counted(index),
             _ => authority::counter(index).ok(),
         }

@@ -139,6 +139,12 @@ pub mod counter {
     pub const HELD_BACK: u64 = 0x109;
     /// Views whose table of costs was not there: none.
     pub const TABLELESS: u64 = 0x10a;
+    /// When the core's monitor began, on the system's clock, in nanoseconds.
+    pub const BEGAN_NS: u64 = 0x10b;
+    /// When the first view held, of core 0: all cores were up.
+    pub const UP_NS: u64 = 0x10c;
+    /// When all monitors had heard from each other, of core 0.
+    pub const CONNECTED_NS: u64 = 0x10d;
 }
 
 /// What [`LOCATE`] is asked for.

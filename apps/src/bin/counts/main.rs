@@ -14,7 +14,6 @@
 extern crate alloc;
 
 mod operations;
-mod tally;
 mod team;
 
 use alloc::collections::BTreeSet;
@@ -22,10 +21,10 @@ use alloc::format;
 use alloc::vec::Vec;
 use apps::arguments::{Arguments, Misuse, explain};
 use apps::checks::Outcome;
+use apps::tally::{Tally, measure};
 use operations::{Operation, Stage};
 use rt::interface::{Error, strategy};
 use rt::monitor;
-use tally::{Tally, measure};
 
 rt::entry!(main);
 

@@ -1,4 +1,4 @@
-//! What all cores have counted.
+//! What CPU drivers and monitors of all cores have counted, summed up.
 
 use rt::interface::counter;
 use rt::monitor;
@@ -22,7 +22,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// All that was counted so far.
+    /// All that was counted so far; `class` is one of [`counter`].
     fn now(class: u64) -> Self {
         let sum = |index| -> u64 {
             let cores = rt::startup().cores();
