@@ -1,6 +1,7 @@
 //! Figures beside what is expected of them, as a table for people.
 
-use crate::bench::{BARRELFISH, Operation, Run, TARGET_UNIT};
+use crate::bench::Run;
+use crate::bench::catalogue::{self, BARRELFISH, Operation, TARGET_UNIT};
 use crate::figure::Figure;
 use std::fmt::Write;
 
@@ -11,20 +12,14 @@ impl Run {
     /// What is expected of a figure, where it is told in the unit of that.
     pub fn expected(&self, figure: &Figure) -> Option<&'static Operation> {
         let comparable = figure.unit.to_string() == TARGET_UNIT;
-        self.benchmark
-            .operation(&figure.operation)
-            .filter(|_| comparable)
+        let benchmark = catalogue::find(&self.name).filter(|_| comparable)?;
+        benchmark.operation(&figure.operation)
     }
 
     /// Whether a figure meets its target; `None` where it has none.
     pub fn met(&self, figure: &Figure) -> Option<bool> {
         let operation = self.expected(figure)?;
         Some(figure.value <= f64::from(operation.target))
-    }
-
-    /// The unit of a figure with how it was obtained: no figure is shown without.
-    pub fn label(&self, figure: &Figure) -> String {
-        format!("{}, {}", figure.unit, self.conditions.accelerator)
     }
 
     /// Whether any figure is compared with [`BARRELFISH`].
@@ -41,7 +36,7 @@ pub fn table(run: &Run) -> String {
     let conditions = &run.conditions;
     let mut text = format!(
         "{}: cores {}, memory {}, {} (QEMU {}), revision {}\n",
-        run.benchmark.name,
+        run.name,
         conditions.cores,
         conditions.memory,
         conditions.accelerator,
@@ -59,7 +54,7 @@ pub fn table(run: &Run) -> String {
         let _ = writeln!(
             text,
             "no figures: {} measures none that {} tells; --accel icount tells instructions",
-            run.benchmark.name, conditions.accelerator
+            run.name, conditions.accelerator
         );
     } else {
         write_rows(&mut text, run);
@@ -67,11 +62,11 @@ pub fn table(run: &Run) -> String {
     if run.compares() {
         let _ = writeln!(text, "Barrelfish: {BARRELFISH}");
     }
-    let missed: Vec<&str> = run
+    let missed: Vec<String> = run
         .figures
         .iter()
         .filter(|figure| run.met(figure) == Some(false))
-        .map(|figure| figure.operation.as_str())
+        .map(Figure::name)
         .collect();
     if !missed.is_empty() {
         let _ = writeln!(text, "targets missed: {}", missed.join(", "));
@@ -85,8 +80,8 @@ fn write_rows(text: &mut String, run: &Run) {
     for figure in &run.figures {
         let expected = run.expected(figure);
         rows.push([
-            figure.operation.clone(),
-            run.label(figure),
+            figure.name(),
+            figure.label(),
             number(Some(figure.value)),
             number(expected.map(|operation| operation.target.into())),
             verdict(run.met(figure)).to_owned(),
@@ -141,7 +136,7 @@ pub fn number(value: Option<f64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::tests::run;
+    use crate::bench::results::tests::run;
 
     #[test]
     fn figures_stand_beside_their_targets_with_their_label() {

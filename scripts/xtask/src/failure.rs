@@ -269,6 +269,47 @@ pub enum BenchmarkError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file of results that cannot be read.
+    #[error("{}: {reason}; expected a folder that scripts/bench --out or merge wrote", .path.display())]
+    Results {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Folders that tell different figures of the same.
+    #[error(
+        "the folders contradict each other; compare them with scripts/bench compare, or leave one \
+         out:\n    {}",
+        .conflicts.join("\n    ")
+    )]
+    Conflict {
+        /// Each figure, with both values and where they stand.
+        conflicts: Vec<String>,
+    },
+    /// A baseline that cannot be read.
+    #[error("{}: {reason}; scripts/bench baseline --update writes it anew", .path.display())]
+    BaselineFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Figures that are not those of the baseline.
+    #[error(
+        "the baseline allows a change of {allowed_percent} %, at least {least}; \
+         expected figures like that, found:\n    {}\n\
+         if that is intended: scripts/bench baseline --update",
+        .changes.join("\n    ")
+    )]
+    Baseline {
+        /// The change that is allowed.
+        allowed_percent: f64,
+        /// The change that is allowed however small the figure is.
+        least: f64,
+        /// What changed, from what to what.
+        changes: Vec<String>,
+    },
     /// Not all that it has to measure was measured.
     #[error("expected results also for {missing:?}, found {}", listed(.found))]
     Missing {

@@ -20,7 +20,9 @@
 //! A distribution that is too long for a line goes on in lines of the word `more` and more pairs.
 //!
 //! To these the host adds the [`Conditions`], which the line must not contradict, and so it is
-//! complete: nothing else has to be known to read it or to measure it again.
+//! complete: nothing else has to be known to read it or to measure it again. That is a line of
+//! `results.jsonl`, `revision`, `benchmark` and `operation` first, the other keys in alphabetical
+//! order.
 
 use crate::accelerator::Accelerator;
 use crate::failure::BenchmarkError;
@@ -64,6 +66,12 @@ pub enum Unit {
     /// Whatever the operation names.
     #[serde(rename = "count")]
     Count,
+    /// Messages in a second.
+    #[serde(rename = "messages/s")]
+    MessagesASecond,
+    /// Millions of bytes in a second.
+    #[serde(rename = "MB/s")]
+    MegabytesASecond,
 }
 
 impl fmt::Display for Unit {
@@ -78,7 +86,42 @@ impl fmt::Display for Unit {
             Self::Crossings => "ring crossings",
             Self::Bytes => "bytes",
             Self::Count => "count",
+            Self::MessagesASecond => "messages/s",
+            Self::MegabytesASecond => "MB/s",
         })
+    }
+}
+
+impl Unit {
+    /// Whether more of it is better.
+    pub fn is_rate(self) -> bool {
+        matches!(self, Self::MessagesASecond | Self::MegabytesASecond)
+    }
+
+    /// Whether it is a time: less of it is better, and its inverse is a rate.
+    pub fn is_time(self) -> bool {
+        matches!(
+            self,
+            Self::GuestInstructions | Self::Cycles | Self::Nanoseconds
+        )
+    }
+
+    /// Whether a figure in this unit means anything where it was obtained by `accelerator`, as
+    /// [`Conditions`] name it. Counts always do.
+    pub fn is_told_by(self, accelerator: &str) -> bool {
+        match self {
+            Self::GuestInstructions => accelerator == "icount",
+            Self::Cycles | Self::MessagesASecond | Self::MegabytesASecond => {
+                !matches!(accelerator, "tcg" | "icount")
+            }
+            Self::Nanoseconds => accelerator != "tcg",
+            Self::Messages
+            | Self::CacheLines
+            | Self::Rounds
+            | Self::Crossings
+            | Self::Bytes
+            | Self::Count => true,
+        }
     }
 }
 
@@ -88,24 +131,14 @@ impl Accelerator {
         self != Self::Tcg
     }
 
-    /// Whether a figure in this unit means anything under it. Counts always do.
+    /// Whether a figure in this unit means anything under it.
     pub fn tells(self, unit: Unit) -> bool {
-        match unit {
-            Unit::GuestInstructions => self == Self::Icount,
-            Unit::Cycles => self == Self::Kvm,
-            Unit::Nanoseconds => self.tells_time(),
-            Unit::Messages
-            | Unit::CacheLines
-            | Unit::Rounds
-            | Unit::Crossings
-            | Unit::Bytes
-            | Unit::Count => true,
-        }
+        unit.is_told_by(&self.to_string())
     }
 }
 
 /// How figures were obtained, as it stands with each of them.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conditions {
     /// How QEMU executed the guest.
     pub accelerator: String,
@@ -114,12 +147,15 @@ pub struct Conditions {
     /// Cores of the machine.
     pub cores: u32,
     /// Its RAM.
+    #[serde(default)]
     pub memory: String,
     /// QEMU's version.
+    #[serde(default)]
     pub qemu: String,
     /// Of the sources.
     pub revision: String,
     /// Sockets of the machine.
+    #[serde(default)]
     pub sockets: usize,
 }
 
@@ -132,6 +168,8 @@ pub struct Figure {
     pub unit: Unit,
     /// The figure itself.
     pub value: f64,
+    /// How it was obtained.
+    pub conditions: Conditions,
     /// Least of the samples.
     pub minimum: Option<f64>,
     /// What 99 of 100 samples do not exceed.
@@ -140,6 +178,130 @@ pub struct Figure {
     pub samples: Option<u64>,
     /// All that the benchmark said, with the conditions.
     pub record: Map<String, Value>,
+}
+
+/// Keys that come first in a line of results.
+const FIRST: [&str; 3] = ["revision", "benchmark", "operation"];
+/// Keys with what came out, and those of how to obtain it again: all others say what it is that
+/// was measured.
+const FOUND: [&str; 6] = ["value", "minimum", "median", "p99", "samples", DISTRIBUTION];
+const OBTAINED: [&str; 3] = ["command", "qemu", "revision"];
+/// Keys of what was measured that have a place of their own wherever figures are shown.
+const SHOWN_APART: [&str; 8] = [
+    "benchmark",
+    "operation",
+    "unit",
+    "accelerator",
+    "cores",
+    "memory",
+    "sockets",
+    "core",
+];
+
+impl Figure {
+    /// The benchmark that it is of.
+    pub fn benchmark(&self) -> &str {
+        self.record["benchmark"].as_str().unwrap_or_default()
+    }
+
+    /// A line of results, without its end.
+    pub fn line(&self) -> String {
+        let first = FIRST
+            .into_iter()
+            .filter_map(|key| self.record.get_key_value(key));
+        let rest = self
+            .record
+            .iter()
+            .filter(|(key, _)| !FIRST.contains(&key.as_str()));
+        let mut line = String::from("{");
+        for (key, value) in first.chain(rest) {
+            let comma = if line.len() == 1 { "" } else { "," };
+            line.push_str(&format!("{comma}{}:{value}", Value::from(key.as_str())));
+        }
+        line + "}"
+    }
+
+    /// What was measured, and on what: figures of two runs with the same are comparable.
+    pub fn identity(&self) -> String {
+        let is_of_it = |key: &str| !FOUND.contains(&key) && !OBTAINED.contains(&key);
+        let all = self.record.iter().filter(|(key, _)| is_of_it(key));
+        Value::Object(
+            all.map(|(key, value)| (key.clone(), value.clone()))
+                .collect(),
+        )
+        .to_string()
+    }
+
+    /// What came out of it.
+    pub fn found(&self) -> Map<String, Value> {
+        let all = self
+            .record
+            .iter()
+            .filter(|(key, _)| FOUND.contains(&key.as_str()));
+        all.map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    }
+
+    /// What it was measured with: all keys but those that have a place of their own.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.record
+            .iter()
+            .map(|(key, value)| (key.as_str(), value))
+            .filter(|(key, _)| {
+                !FOUND.contains(key) && !OBTAINED.contains(key) && !SHOWN_APART.contains(key)
+            })
+    }
+
+    /// A parameter that is a number.
+    pub fn parameter(&self, key: &str) -> Option<u64> {
+        self.record.get(key)?.as_u64()
+    }
+
+    /// The operation with all parameters but those.
+    pub fn name_without(&self, left_out: &[&str]) -> String {
+        let mut name = self.operation.clone();
+        for (key, value) in self.parameters().filter(|(key, _)| !left_out.contains(key)) {
+            name.push_str(&match value {
+                Value::String(word) => format!(", {key} {word}"),
+                value => format!(", {key} {value}"),
+            });
+        }
+        name
+    }
+
+    /// The operation with all its parameters.
+    pub fn name(&self) -> String {
+        self.name_without(&[])
+    }
+
+    /// The unit with how the figure was obtained: no figure is shown without.
+    pub fn label(&self) -> String {
+        format!("{}, {}", self.unit, self.conditions.accelerator)
+    }
+
+    /// Each value that came with how often it came, ascending; empty where the benchmark did not
+    /// say.
+    pub fn distribution(&self) -> Vec<(f64, u64)> {
+        let pairs = self.record.get(DISTRIBUTION).and_then(Value::as_array);
+        let pair = |pair: &Value| Some((pair.get(0)?.as_f64()?, pair.get(1)?.as_u64()?));
+        pairs.into_iter().flatten().filter_map(pair).collect()
+    }
+}
+
+/// The figure in a line of results.
+///
+/// # Errors
+/// What is wrong with the line.
+pub fn from_results(line: &str) -> Result<Figure, String> {
+    let keys: Conditions = serde_json::from_str(line).map_err(|error| error.to_string())?;
+    let figure = read(line, None, &keys)?;
+    if !figure.unit.is_told_by(&figure.conditions.accelerator) {
+        return Err(format!(
+            "{} tells no {}",
+            figure.conditions.accelerator, figure.unit
+        ));
+    }
+    Ok(figure)
 }
 
 /// The keys that mean something to this tool.
@@ -165,7 +327,7 @@ pub fn parse(
     let Some(json) = line.strip_prefix(MARK) else {
         return Ok(None);
     };
-    read(json, benchmark, conditions)
+    read(json, Some(benchmark), conditions)
         .map(Some)
         .map_err(|reason| BenchmarkError::Malformed {
             line: line.to_owned(),
@@ -193,11 +355,11 @@ pub fn parse_more(line: &str, last: Option<&mut Figure>) -> Result<bool, Benchma
     Ok(true)
 }
 
-fn read(json: &str, benchmark: &str, conditions: &Conditions) -> Result<Figure, String> {
+fn read(json: &str, benchmark: Option<&str>, conditions: &Conditions) -> Result<Figure, String> {
     let said = |error: serde_json::Error| error.to_string();
     let mut record: Map<String, Value> = serde_json::from_str(json).map_err(said)?;
     let keys: Keys = serde_json::from_str(json).map_err(said)?;
-    if keys.benchmark != benchmark {
+    if let Some(benchmark) = benchmark.filter(|benchmark| *benchmark != keys.benchmark) {
         return Err(format!("its benchmark is not {benchmark:?}"));
     }
     let value = keys
@@ -213,6 +375,7 @@ fn read(json: &str, benchmark: &str, conditions: &Conditions) -> Result<Figure, 
     {
         return Err("a number is negative".to_owned());
     }
+    let told = conditions.clone();
     let Value::Object(conditions) = serde_json::to_value(conditions).map_err(said)? else {
         return Err("the conditions are no object".to_owned());
     };
@@ -228,6 +391,7 @@ fn read(json: &str, benchmark: &str, conditions: &Conditions) -> Result<Figure, 
         operation: keys.operation,
         unit: keys.unit,
         value,
+        conditions: told,
         minimum: keys.minimum,
         p99: keys.p99,
         samples: keys.samples,
@@ -357,6 +521,36 @@ mod tests {
                 "{line}: {error}"
             );
         }
+    }
+
+    #[test]
+    fn a_line_of_results_reads_as_it_was_written() {
+        let line = "result {\"unit\":\"guest instructions\",\"operation\":\"copy\",\
+                    \"benchmark\":\"micro\",\"median\":46,\"samples\":3,\"from\":0,\"to\":1,\
+                    \"core\":0,\"strategy\":\"tree\",\"distribution\":[[45,1],[46,2]]}";
+        let figure = parsed(line).unwrap().unwrap();
+        let written = figure.line();
+        let first =
+            "{\"revision\":\"unknown\",\"benchmark\":\"micro\",\"operation\":\"copy\",\"accel";
+        assert!(written.starts_with(first), "{written}");
+        let again = from_results(&written).unwrap();
+        assert_eq!(again.line(), written);
+        assert_eq!(again.name(), "copy, from 0, strategy tree, to 1");
+        assert_eq!(again.distribution(), [(45.0, 1), (46.0, 2)]);
+        assert_eq!(again.label(), "guest instructions, icount");
+        assert!(!again.identity().contains("46") && !again.identity().contains("unknown"));
+    }
+
+    #[test]
+    fn results_without_conditions_or_with_times_of_plain_emulation_are_refused() {
+        let line = "result {\"benchmark\":\"micro\",\"operation\":\"x\",\"unit\":\"guest instructions\",\
+                    \"median\":2}";
+        let written = parsed(line).unwrap().unwrap().line();
+        let error = from_results(&written.replace("icount", "tcg")).unwrap_err();
+        assert_eq!(error, "tcg tells no guest instructions");
+        let error = from_results(&written.replace("\"accelerator\"", "\"a\"")).unwrap_err();
+        assert!(error.contains("missing field `accelerator`"), "{error}");
+        assert!(from_results("{").is_err());
     }
 
     #[test]

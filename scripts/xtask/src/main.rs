@@ -25,17 +25,23 @@
 //! | [`figure`]          | the lines by which benchmarks say what they measured              |
 //! | [`comparison`]      | figures beside their targets, for people                          |
 //! | [`chart`]           | the same as a page with charts                                    |
+//! | [`sweeps`]          | figures against what was varied                                   |
+//! | [`usl`]             | the Universal Scalability Law                                     |
+//! | [`plot`]            | pictures                                                          |
+//! | [`mod@page`]        | what pages have in common                                         |
 //! | [`sim`]             | `scripts/sim`                                                     |
 //! | [`sim_page`]        | what it found, as a page with charts                              |
 //! | [`harness`]         | `scripts/test`                                                    |
 //! | [`host_tests`]      | tests that need no guest                                          |
 //! | [`image_tests`]     | tests that look into the executables                              |
 //! | [`tool_tests`]      | tests of this tool's own messages and exit statuses               |
+//! | [`bench_tests`]     | tests of what benchmarks write                                    |
 //! | [`boot_tests`]      | tests that boot                                                   |
 #![forbid(unsafe_code)]
 
 mod accelerator;
 mod bench;
+mod bench_tests;
 mod boot_tests;
 mod build;
 mod bundle;
@@ -53,6 +59,8 @@ mod interrupt;
 mod launch;
 mod memory;
 mod options;
+mod page;
+mod plot;
 mod progress;
 mod project;
 mod qemu;
@@ -63,9 +71,11 @@ mod sim;
 mod sim_page;
 mod size;
 mod strip;
+mod sweeps;
 mod symbols;
 mod tool_tests;
 mod topology;
+mod usl;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

@@ -16,7 +16,7 @@ struct Expectation {
     stderr: &'static [&'static str],
 }
 
-const EXPECTATIONS: [Expectation; 25] = [
+const EXPECTATIONS: [Expectation; 28] = [
     Expectation {
         name: "no-cores",
         arguments: &["run", "--cores", "0"],
@@ -154,6 +154,24 @@ const EXPECTATIONS: [Expectation; 25] = [
         ],
     },
     Expectation {
+        name: "bench-compare-nothing",
+        arguments: &["bench", "compare", "/nowhere/a", "/nowhere/b"],
+        status: Status::BenchmarkFailed as u8,
+        stderr: &["/nowhere/a/results.jsonl: No such file"],
+    },
+    Expectation {
+        name: "bench-merge-without-folders",
+        arguments: &["bench", "merge", "out"],
+        status: Status::BadOption as u8,
+        stderr: &["<DIR>..."],
+    },
+    Expectation {
+        name: "bench-plan-core-list",
+        arguments: &["bench", "plan", "--cores", "0"],
+        status: Status::BadOption as u8,
+        stderr: &["--cores: expected numbers from 1 to 255"],
+    },
+    Expectation {
         name: "sim-unknown-protocol",
         arguments: &["sim", "gossip"],
         status: Status::BadOption as u8,
@@ -268,18 +286,20 @@ fn quiet(_: &Workshop) -> Outcome {
     Ok(Pass::Passed(String::new()))
 }
 
-/// Two runs of a benchmark under `icount` give the same bytes.
+/// Two runs of a benchmark under `icount` give the same bytes, and `compare` and `merge` see none but
+/// equal figures.
 fn bench_twice(workshop: &Workshop) -> Outcome {
     let top = workshop.project.own_folder().join("bench-twice");
     let results = |name: &str| {
         let folder = top.join(name);
         let _ = std::fs::remove_dir_all(&folder);
         let out = folder.to_string_lossy();
-        let ran = run_tool(&["bench", "micro", "--quick", "--out", &out])?;
+        let ran = run_tool(&["bench", "micro", "--quick", "--cores", "1,2", "--out", &out])?;
         let file = folder.join("results.jsonl");
-        match std::fs::read_to_string(&file) {
-            Ok(text) if ran.status.success() => Ok(text),
-            found => Err(format!(
+        let page = std::fs::read_to_string(folder.join("report.html"));
+        match (std::fs::read_to_string(&file), page) {
+            (Ok(text), Ok(page)) if ran.status.success() => Ok((text, page)),
+            (found, _) => Err(format!(
                 "expected status 0 and {}, found {}, {found:?} and:\n{}{}",
                 file.display(),
                 ran.status,
@@ -288,10 +308,33 @@ fn bench_twice(workshop: &Workshop) -> Outcome {
             )),
         }
     };
-    let (first, second) = (results("first")?, results("second")?);
-    if first != second || first.is_empty() {
+    let ((first, page), (second, other_page)) = (results("first")?, results("second")?);
+    if first != second || page != other_page || first.is_empty() {
         return Err(format!(
             "expected the same results twice, found:\n{first}\nand:\n{second}"
+        ));
+    }
+    let folder = |name: &str| top.join(name).to_string_lossy().into_owned();
+    let (one, other, both) = (folder("first"), folder("second"), folder("both"));
+    let ran = run_tool(&["bench", "compare", &one, &other])?;
+    if !ran
+        .stdout
+        .contains("\n0 figures changed, 0 have other samples")
+    {
+        return Err(format!(
+            "expected no change, found:\n{}{}",
+            ran.stdout, ran.stderr
+        ));
+    }
+    let ran = run_tool(&["bench", "merge", &both, &one, &other])?;
+    if std::fs::read_to_string(top.join("both/results.jsonl"))
+        .ok()
+        .as_ref()
+        != Some(&first)
+    {
+        return Err(format!(
+            "expected each figure once, found {}{}",
+            ran.stdout, ran.stderr
         ));
     }
     Ok(Pass::Passed(format!("{} results", first.lines().count())))
