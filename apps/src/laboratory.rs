@@ -17,6 +17,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{Debug, Display, Write};
 use rt::clock::{self, Cycles};
+use rt::region;
 
 /// Times that do not count.
 pub const WARM_UP: usize = 16;
@@ -150,17 +151,21 @@ pub struct Laboratory {
     unit: Option<Unit>,
     overhead: Cycles,
     rows: Vec<Row>,
+    /// Number of the last region of interest.
+    regions: u8,
 }
 
 impl Laboratory {
     /// Begins a run; `is_quick`: with fewer samples.
     pub fn open(benchmark: &'static str, is_quick: bool) -> Self {
+        region::begin::<0>();
         Self {
             benchmark,
             is_quick,
             unit: Unit::of_this_run(),
             overhead: clock_overhead(),
             rows: Vec::new(),
+            regions: 0,
         }
     }
 
@@ -247,8 +252,19 @@ impl Laboratory {
         }
         let samples = self.samples(slower_by);
         let mut times = Vec::with_capacity(samples);
+        // A region each, for who counts from outside; 0 is the whole run.
+        self.regions = self.regions.saturating_add(1);
+        region::begin_number(self.regions);
         for _ in 0..samples {
             times.push(once()?);
+        }
+        region::end_number(self.regions);
+        if self.regions < region::REGIONS {
+            rt::println!(
+                "region {{{},\"region\":{},\"times\":{samples}}}",
+                self.head(operation, with),
+                self.regions
+            );
         }
         self.times(operation, with, times);
         Ok(())
@@ -332,6 +348,7 @@ impl Laboratory {
 
     /// Prints the table, and ends the run: the exit status of the program.
     pub fn close(self, ended: Result<(), Failure>) -> i32 {
+        region::end::<0>();
         let name = self.benchmark;
         if let Err(Failure { step, reason }) = ended {
             rt::println!("{name}: failed: {step}: {reason}");

@@ -32,6 +32,7 @@
 //! | [`device`]      | I/O ports, device memory, interrupt lines                          |
 //! | [`lrpc`]        | calls to domains of the same core                                  |
 //! | [`transfer`]    | capabilities for domains of any core                               |
+//! | [`region`]      | marks for who counts from outside                                  |
 //! | [`authority`]   | for monitors alone: what domains are made of, other cores          |
 //!
 //! A domain has one dispatcher, so nothing here runs in parallel with anything else of it.
@@ -54,6 +55,7 @@ pub mod lrpc;
 pub mod memory;
 pub mod monitor;
 pub mod names;
+pub mod region;
 pub mod service;
 pub mod space;
 pub mod span;

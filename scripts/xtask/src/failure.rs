@@ -1,5 +1,6 @@
 //! Everything that can go wrong, each with its own message and exit status.
 
+use crate::coherence::CoherenceError;
 use crate::size::Size;
 use std::fmt::Write;
 use std::io;
@@ -207,6 +208,11 @@ pub enum OptionError {
         /// How many there are.
         cores: usize,
     },
+    /// A plugin sees nothing of what the host's processors do.
+    #[error(
+        "--coherence: expected --accel icount or tcg, found kvm: only emulation counts cache lines"
+    )]
+    CoherenceWithKvm,
     /// `--exec` names no program of the bundle.
     #[error("--exec: there is no program {found:?}; there are: {}", .programs.join(", "))]
     UnknownProgram {
@@ -340,6 +346,9 @@ pub enum Failure {
     /// A failed benchmark.
     #[error(transparent)]
     Benchmark(#[from] BenchmarkError),
+    /// Cache lines could not be counted.
+    #[error(transparent)]
+    Coherence(#[from] CoherenceError),
     /// QEMU said no.
     #[error("QEMU ended with {status}: expected the guest to power off. QEMU says:\n{stderr}")]
     Qemu {
@@ -427,7 +436,7 @@ impl Failure {
             Self::Option(_) => Status::BadOption,
             Self::MissingTool { .. } => Status::MissingTool,
             Self::Build(_) => Status::BuildFailed,
-            Self::Benchmark(_) => Status::BenchmarkFailed,
+            Self::Benchmark(_) | Self::Coherence(_) => Status::BenchmarkFailed,
             Self::RuleBroken { .. } => Status::RuleBroken,
             Self::Qemu { .. } => Status::QemuFailed,
             Self::Host { .. } => Status::HostFailed,

@@ -2,6 +2,7 @@
 
 use crate::accelerator::Accelerator;
 use crate::bundle::System;
+use crate::coherence;
 use crate::console::{Console, Moment};
 use crate::failure::Failure;
 use crate::guest::{Core, Guest};
@@ -86,7 +87,13 @@ pub fn launch(
     let messages = process.messages();
     process.kill();
     guest.look(&memory, request.cores);
-    let verdict = judge(&ending, &guest, request.cores, &messages);
+    let mut verdict = judge(&ending, &guest, request.cores, &messages);
+    if let (Ok(_), Some(file)) = (&verdict, &request.coherence) {
+        match coherence::resolve(file, boot, qemu, system, &guest) {
+            Ok(counts) => console.tool(counts.summary().trim_end()),
+            Err(failure) => verdict = Err(failure),
+        }
+    }
     if let Err(failure) = &verdict {
         let words = report::cores(failure, &memory, &guest, request.cores);
         if !words.is_empty() {

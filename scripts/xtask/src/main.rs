@@ -19,6 +19,7 @@
 //! | [`qemu`]            | one QEMU process, which never outlives its owner                  |
 //! | [`console`]         | where lines of guest and tool go                                  |
 //! | [`launch`]          | one boot from start to verdict                                    |
+//! | [`coherence`]       | cache lines that move between cores, counted by a QEMU plugin     |
 //! | [`report`]          | what is said about cores when a boot failed                       |
 //! | [`run`]             | `scripts/run`                                                     |
 //! | [`mod@bench`]       | `scripts/bench`                                                   |
@@ -36,6 +37,7 @@
 //! | [`image_tests`]     | tests that look into the executables                              |
 //! | [`tool_tests`]      | tests of this tool's own messages and exit statuses               |
 //! | [`bench_tests`]     | tests of what benchmarks write                                    |
+//! | [`coherence_tests`] | tests that count cache lines                                      |
 //! | [`boot_tests`]      | tests that boot                                                   |
 #![forbid(unsafe_code)]
 
@@ -46,6 +48,8 @@ mod boot_tests;
 mod build;
 mod bundle;
 mod chart;
+mod coherence;
+mod coherence_tests;
 mod comparison;
 mod console;
 mod failure;

@@ -47,6 +47,9 @@ pub struct RunOptions {
     /// Ends the run after so many seconds [default: 60 and 1 a core; with icount 4 times that]
     #[arg(long, value_name = "SECONDS")]
     pub timeout: Option<u64>,
+    /// Counts the cache lines that move between cores, by region of interest, and writes them here
+    #[arg(long, value_name = "FILE")]
+    pub coherence: Option<PathBuf>,
     /// Waits for a debugger before the first instruction and prints how to attach one
     #[arg(long)]
     pub gdb: bool,
@@ -76,6 +79,8 @@ pub struct Request {
     pub exec: String,
     /// When to give up; `None`: the default for the accelerator.
     pub timeout: Option<Duration>,
+    /// Where to write the cache lines that moved; `None`: count none.
+    pub coherence: Option<PathBuf>,
     /// Wait for a debugger.
     pub gdb: bool,
     /// Without log lines.
@@ -96,6 +101,7 @@ impl RunOptions {
             accel: Choice::Auto,
             exec: DEFAULT_PROGRAM.to_owned(),
             timeout: None,
+            coherence: None,
             gdb: false,
             quiet: false,
             test_hooks: false,
@@ -154,6 +160,7 @@ impl RunOptions {
             accel: self.accel,
             exec: exec.to_owned(),
             timeout: self.timeout.map(Duration::from_secs),
+            coherence: self.coherence.clone(),
             gdb: self.gdb,
             quiet: self.quiet,
             test_hooks: self.test_hooks,

@@ -1,5 +1,6 @@
 //! One QEMU process, which never outlives its owner.
 
+use crate::coherence;
 use crate::failure::Failure;
 use crate::install::Qemu;
 use crate::launch::Boot;
@@ -51,6 +52,7 @@ impl Process {
             .args(["-display", "none", "-no-reboot"])
             .args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4"])
             .args(boot.accelerator.arguments())
+            .args(coherence::arguments(boot))
             .args(topology::arguments(request.cores, request.sockets, memory))
             .arg("-serial")
             .arg(format!("file:{}", serial.path()))

@@ -2,6 +2,7 @@
 
 use crate::accelerator;
 use crate::bundle;
+use crate::coherence;
 use crate::console::{Console, Terminal};
 use crate::failure::Failure;
 use crate::install;
@@ -27,7 +28,10 @@ fn try_run(options: &RunOptions) -> Result<u8, Failure> {
     let qemu = install::find_qemu(request.qemu.as_deref())?;
     let system = bundle::prepare(&project)?;
     request.check_program(&system.programs)?;
-    let accelerator = accelerator::choose(request.accel, &project, &system, &qemu);
+    let accelerator = match &request.coherence {
+        None => accelerator::choose(request.accel, &project, &system, &qemu),
+        Some(_) => coherence::prepare(request.accel, &project)?,
+    };
     let limit = request
         .timeout
         .unwrap_or_else(|| accelerator.time_limit(request.cores));
@@ -97,6 +101,9 @@ impl Boot {
             if given {
                 words.push(option.to_owned());
             }
+        }
+        if let Some(path) = &request.coherence {
+            words.push(format!("--coherence {}", quoted(&path.to_string_lossy())));
         }
         if let Some(path) = &request.qemu {
             words.push(format!("--qemu {}", quoted(&path.to_string_lossy())));

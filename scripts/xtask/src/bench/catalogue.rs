@@ -5,6 +5,36 @@
 pub const BENCHMARKS: &[Benchmark] = &[
     Benchmark::new("micro", "micro", &[2], &MICRO),
     Benchmark::new("lrpc", "micro --only lrpc", &[1], &LRPC),
+    Benchmark::new("unmap", "bench-agreement --only unmap", &[2, 4, 8], &UNMAP).at_least(2),
+    Benchmark::new("protect", "bench-agreement --only protect", &[2, 4, 8], &[]).at_least(2),
+    Benchmark::new(
+        "capability",
+        "bench-agreement --only capability",
+        &[2, 4, 8],
+        &[],
+    )
+    .at_least(2),
+    Benchmark::new("names", "bench-agreement --only names", &[2, 4, 8], &[]).at_least(2),
+    Benchmark::new("spawn", "bench-agreement --only spawn", &[2, 4, 8], &SPAWN).at_least(2),
+    Benchmark::new("memory", "bench-agreement --only memory", &[2, 4, 8], &[]).at_least(2),
+    Benchmark::new("barrier", "bench-agreement --only barrier", &[2, 4, 8], &[]).at_least(2),
+    Benchmark::new(
+        "broadcast",
+        "bench-agreement --only broadcast",
+        &[2, 4, 8],
+        &[],
+    )
+    .at_least(2),
+    Benchmark::new("agree", "bench-agreement --only agree", &[2, 4, 8], &[]).at_least(2),
+    Benchmark::new("boot", "bench-agreement --only boot", &[2, 4, 8], &[]).at_least(2),
+    Benchmark::new(
+        "shared-counter",
+        "bench-sharing --only shared-counter",
+        &[8],
+        &[],
+    ),
+    Benchmark::new("compute", "bench-sharing --only compute", &[8], &[]).scaling(Work::Shared),
+    Benchmark::new("coherence", "bench-coherence", &[2], &[]).at_least(2),
 ];
 
 /// Where the figures of [`Operation::barrelfish`] come from.
@@ -17,6 +47,15 @@ const LRPC: [Operation; 3] = [
     Operation::new("null system call", 50, Some(113)),
     Operation::new("LRPC one way", 150, Some(926)),
     Operation::new("context switch between domains", 200, None),
+];
+
+/// Half of what Linux's munmap takes while a thread runs on a second core.
+const UNMAP: [Operation; 1] = [Operation::new("unmap a page of 2 cores", 5_516, None)];
+
+/// A third of what Linux's vfork, exec and wait take.
+const SPAWN: [Operation; 2] = [
+    Operation::new("spawn+exit", 85_985, None),
+    Operation::new("spawn+exit on another core", 85_985, None),
 ];
 
 const MICRO: [Operation; 7] = [
@@ -119,12 +158,9 @@ pub struct Benchmark {
 
 /// What the members of a parallel operation do in the time that is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(
-    dead_code,
-    reason = "the entries of parallel benchmarks say which it is"
-)]
 pub enum Work {
     /// Each does the operation once: twice the members, twice the work.
+    #[allow(dead_code, reason = "no entry here is of that kind yet")]
     Each,
     /// They share one piece of work: twice the members, half of it for each.
     Shared,
@@ -176,14 +212,12 @@ impl Benchmark {
     }
 
     /// It needs so many cores: lists of cores pass it by with fewer.
-    #[allow(dead_code, reason = "for entries whose programs need another core")]
     const fn at_least(mut self, cores: u32) -> Self {
         self.least_cores = cores;
         self
     }
 
     /// Its times are those of this work, done in parallel: the report shows how it scales.
-    #[allow(dead_code, reason = "for entries of parallel benchmarks")]
     const fn scaling(mut self, work: Work) -> Self {
         self.work = Some(work);
         self

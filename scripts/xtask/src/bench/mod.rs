@@ -19,6 +19,7 @@ pub mod results;
 
 use crate::accelerator::{self, Accelerator, Choice};
 use crate::bundle::{self, System};
+use crate::coherence;
 use crate::comparison;
 use crate::console::Recording;
 use crate::failure::{BenchmarkError, Failure, OptionError};
@@ -83,6 +84,9 @@ pub struct Measuring {
     /// Fewer samples
     #[arg(long)]
     pub quick: bool,
+    /// Counts the cache lines that move between cores, too
+    #[arg(long)]
+    pub coherence: bool,
     /// Another QEMU than the installed one
     #[arg(long, hide = true, value_name = "PATH")]
     pub qemu: Option<PathBuf>,
@@ -105,6 +109,7 @@ impl Measuring {
             cores: None,
             accel: Choice::Icount,
             quick: false,
+            coherence: false,
             qemu: None,
         }
     }
@@ -145,6 +150,9 @@ impl Measuring {
         let mut words = format!("{} --cores {cores} --accel {accelerator}", benchmark.name);
         if self.quick {
             words.push_str(" --quick");
+        }
+        if self.coherence {
+            words.push_str(" --coherence");
         }
         if let Some(path) = &self.qemu {
             words.push_str(&format!(" --qemu {}", quoted(&path.to_string_lossy())));
@@ -268,8 +276,12 @@ impl<'options> Laboratory<'options> {
     pub fn open(measuring: &'options Measuring, project: &Project) -> Result<Self, Failure> {
         let qemu = install::find_qemu(measuring.qemu.as_deref())?;
         let system = bundle::prepare(project)?;
+        let accelerator = match measuring.coherence {
+            false => accelerator::choose(measuring.accel, project, &system, &qemu),
+            true => coherence::prepare(measuring.accel, project)?,
+        };
         Ok(Self {
-            accelerator: accelerator::choose(measuring.accel, project, &system, &qemu),
+            accelerator,
             revision: project.revision(),
             measuring,
             qemu,
@@ -288,10 +300,15 @@ impl<'options> Laboratory<'options> {
         progress: &str,
     ) -> Result<Run, Failure> {
         let quick = if self.measuring.quick { " --quick" } else { "" };
+        let counted = self.measuring.coherence.then(|| {
+            let name = format!("coherence-{}-{cores}.jsonl", benchmark.name);
+            Project::here().own_folder().join(name)
+        });
         let options = RunOptions {
             cores: i64::from(cores),
             accel: self.measuring.accel,
             exec: format!("{}{quick}", benchmark.command),
+            coherence: counted.clone(),
             qemu: self.measuring.qemu.clone(),
             ..RunOptions::defaults()
         };
@@ -318,6 +335,10 @@ impl<'options> Laboratory<'options> {
             launch::launch(&boot, &self.system, &self.qemu, &mut console)
         };
         result
+            .and_then(|status| match &counted {
+                None => Ok(status),
+                Some(file) => coherence::tell(file, benchmark.name, &mut console).map(|()| status),
+            })
             .and_then(|status| run_of(benchmark, accelerator, conditions, status, &console))
             .inspect_err(|failure| {
                 if matches!(failure, Failure::Interrupted) {
