@@ -12,10 +12,11 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// Packages whose whole build is for the host.
-const HOST_PACKAGES: [&str; 7] = [
+const HOST_PACKAGES: [&str; 8] = [
     "abi",
     "capabilities",
     "coherence",
+    "linux-peer",
     "loader",
     "sim",
     "urpc",

@@ -24,6 +24,7 @@
 //! | [`run`]             | `scripts/run`                                                     |
 //! | [`mod@bench`]       | `scripts/bench`                                                   |
 //! | [`figure`]          | the lines by which benchmarks say what they measured              |
+//! | [`mod@linux`]       | Linux under the same QEMU, and its figures beside ours            |
 //! | [`comparison`]      | figures beside their targets, for people                          |
 //! | [`chart`]           | the same as a page with charts                                    |
 //! | [`sweeps`]          | figures against what was varied                                   |
@@ -61,6 +62,7 @@ mod image_tests;
 mod install;
 mod interrupt;
 mod launch;
+mod linux;
 mod memory;
 mod options;
 mod page;

@@ -37,6 +37,20 @@ impl Process {
         memory: &GuestMemory,
         serial: &Serial,
     ) -> Result<Self, Failure> {
+        let words = boot.request.command_line(boot.accelerator);
+        Self::start_with(boot, bridge, bundle, &words, qemu, memory, serial)
+    }
+
+    /// The same with any kernel, its initial RAM disk and its command line.
+    pub fn start_with(
+        boot: &Boot,
+        kernel: &Path,
+        ram_disk: &Path,
+        command_line: &str,
+        qemu: &Qemu,
+        memory: &GuestMemory,
+        serial: &Serial,
+    ) -> Result<Self, Failure> {
         let request = &boot.request;
         let messages = rustix::fs::memfd_create("atoll-qemu-messages", MemfdFlags::CLOEXEC)
             .map_err(io::Error::from)
@@ -57,11 +71,11 @@ impl Process {
             .arg("-serial")
             .arg(format!("file:{}", serial.path()))
             .arg("-kernel")
-            .arg(bridge)
+            .arg(kernel)
             .arg("-initrd")
-            .arg(bundle)
+            .arg(ram_disk)
             .arg("-append")
-            .arg(request.command_line(boot.accelerator));
+            .arg(command_line);
         let gdb_port = if request.gdb {
             let port = free_port().map_err(Failure::host("cannot find a port for the debugger"))?;
             command

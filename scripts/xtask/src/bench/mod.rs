@@ -28,6 +28,7 @@ use crate::harness::last_lines;
 use crate::install::{self, Qemu};
 use crate::interrupt;
 use crate::launch::{self, Boot};
+use crate::linux;
 use crate::options::{MAX_CORES, RunOptions};
 use crate::progress::{Estimate, Progress};
 use crate::project::Project;
@@ -87,6 +88,9 @@ pub struct Measuring {
     /// Counts the cache lines that move between cores, too
     #[arg(long)]
     pub coherence: bool,
+    /// Boots Linux too, on the same machines, and measures the nearest operations of its own
+    #[arg(long)]
+    pub with_linux: bool,
     /// Another QEMU than the installed one
     #[arg(long, hide = true, value_name = "PATH")]
     pub qemu: Option<PathBuf>,
@@ -110,6 +114,7 @@ impl Measuring {
             accel: Choice::Icount,
             quick: false,
             coherence: false,
+            with_linux: false,
             qemu: None,
         }
     }
@@ -227,6 +232,17 @@ fn measure_all(options: &BenchOptions) -> Result<(), Failure> {
                 }
                 failed.push((*step, failure));
             }
+        }
+    }
+    if measuring.with_linux && !runs.is_empty() {
+        for run in laboratory.linux(&project, &runs)? {
+            let ours = runs
+                .iter()
+                .filter(|one| one.conditions.cores == run.conditions.cores);
+            let ours: Vec<&Figure> = ours.flat_map(|one| &one.figures).collect();
+            say(&linux::table(&ours, &run.figures))?;
+            runs.push(run);
+            write(&folder, &runs)?;
         }
     }
     if !runs.is_empty() {
@@ -351,6 +367,34 @@ impl<'options> Laboratory<'options> {
                 }
                 eprintln!("repeat: {}", self.command(benchmark, cores));
             })
+    }
+
+    /// A boot of Linux for each machine of these runs.
+    fn linux(&self, project: &Project, runs: &[Run]) -> Result<Vec<Run>, Failure> {
+        let peer = linux::prepare(project)?;
+        let mut theirs: Vec<Run> = Vec::new();
+        for run in runs {
+            let is_same = |other: &Run| {
+                let (one, other) = (&run.conditions, &other.conditions);
+                (one.cores, one.sockets) == (other.cores, other.sockets)
+            };
+            if theirs.iter().any(is_same) {
+                continue;
+            }
+            let conditions = Conditions {
+                command: format!("{} --with-linux", run.conditions.command),
+                ..run.conditions.clone()
+            };
+            let quick = self.measuring.quick;
+            let figures = linux::run(&peer, &self.qemu, self.accelerator, quick, &conditions)?;
+            theirs.push(Run {
+                name: linux::NAME.to_owned(),
+                conditions,
+                figures,
+                left_out: 0,
+            });
+        }
+        Ok(theirs)
     }
 
     /// The command that obtains the same figures again; where they are written is left out.
