@@ -256,14 +256,14 @@ impl<H: Half> Channel<H> {
             self.acknowledge_or_fail()?;
         }
         let place = self.receive_next;
-        let (slot, ahead) = (self.peer.slot(place), self.peer.slot_ahead(place));
+        let (slot, prefetch_ahead) = (self.peer.slot(place), self.peer.prefetch_ahead(place));
         // Acquire: the payload is read after it. The word is read once; what is checked is used.
         let control = slot.control().load(Acquire);
         let head = place.head_of(control);
         if head > MAX_HEAD {
-            return Err(self.explain(head));
+            return Err(self.why_nothing(place, control));
         }
-        ahead.prefetch();
+        prefetch_ahead();
         let payload = slot.read_payload();
         self.receive_next = place.next();
         Ok(Message { payload, head })
@@ -344,6 +344,19 @@ impl<H: Half> Channel<H> {
         }
     }
 
+    /// Why the control word at the expected place is not that of a message. Who polls comes by here with
+    /// each poll.
+    #[inline]
+    fn why_nothing(&mut self, place: Sequence, control: u64) -> ReceiveError {
+        let a_lap_ago = place.plus(self.slots.wrapping_neg());
+        let is_old = control == 0 || a_lap_ago.owns(control);
+        // Room is known of open channels alone; where little is, `explain` looks for more.
+        if is_old && self.send_limit.is_beyond(self.send_next, self.slots / 2) {
+            return ReceiveError::Empty;
+        }
+        self.explain(place.head_of(control))
+    }
+
     /// Why what is left of a control word, once the expected place is taken out of it, is not
     /// the head of a message.
     #[cold]
@@ -357,7 +370,7 @@ impl<H: Half> Channel<H> {
             ReceiveError::Closed
         } else if (control == 0 || a_lap_ago.owns(control)) && self.state == State::Open {
             // An idle moment: look for acknowledgements before a send has to wait for that line.
-            if self.send_limit.since(self.send_next) <= self.slots / 2 {
+            if !self.send_limit.is_beyond(self.send_next, self.slots / 2) {
                 self.look_for_acknowledgement();
             }
             match self.state {

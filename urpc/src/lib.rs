@@ -83,11 +83,16 @@
 //!
 //! Who sleeps on many channels at once announces it in one word for all of them: [`Sleeper`].
 //!
+//! # One line for call and reply
+//!
+//! Ends that call and reply by turns, and only poll, can do with a single line: [`CallLine`].
+//!
 //! # Where to read on
 //!
 //! `ring` is the memory: layout, words, all unsafe code. `sequence` is the control word.
-//! `channel` is the data path and closing; `sleep` the handshake above. The channel is generic
-//! over [`Half`], the seam at which loom puts its own memory under the code that runs.
+//! `channel` is the data path and closing; `sleep` the handshake above; `call` the call line, with
+//! an invariant of its own. The channel is generic over [`Half`], the call line over [`Line`]: the
+//! seams at which loom puts its own memory under the code that runs.
 //!
 //! # Example
 //!
@@ -110,17 +115,19 @@
 #![no_std]
 #![deny(unsafe_code)]
 
+mod call;
 mod channel;
 mod message;
 mod ring;
 mod sequence;
 mod sleep;
 
+pub use call::CallLine;
 pub use channel::{Channel, ReceiveError, SendError, Side};
 pub use message::{Message, PAYLOAD_BYTES, PAYLOAD_WORDS, TooLong};
 pub use ring::{
-    FRAME_ALIGNMENT, Half, LinePair, MAX_SLOTS, MIN_SLOTS, Mapped, SLOT_BYTES, Slot, Word,
-    frame_bytes, full_fence,
+    FRAME_ALIGNMENT, Half, Line, LinePair, MAX_SLOTS, MIN_SLOTS, Mapped, MappedLine, SLOT_BYTES,
+    Slot, Word, frame_bytes, full_fence,
 };
 pub use sequence::Sequence;
 pub use sleep::{Sleeper, Wait};

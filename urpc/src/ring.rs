@@ -1,7 +1,7 @@
 //! The memory of a channel: where each word lies, and all the unsafe code there is.
 //!
 //! [`Half`] is what a channel needs of the memory one side writes; [`Mapped`] provides it over
-//! a frame that two domains map. Which ordering an access has is not decided here but in the
+//! a frame that two domains map. [`Line`] and [`MappedLine`] are the same for a call line. Which ordering an access has is not decided here but in the
 //! code above, so that a model checker's memory runs under the same orderings.
 #![allow(unsafe_code)]
 
@@ -29,7 +29,15 @@ pub const FRAME_ALIGNMENT: usize = SLOT_BYTES;
 ///
 /// Worth a third of the throughput of 64 slots, and nothing to 16 (host, million
 /// messages a second with and without it, shared cache / two dies: 162 and 118 / 41 and 32).
-const PREFETCH_MESSAGES: u64 = 8;
+/// Nine, since that many messages on lies the slot three back, in rings of up to 64 slots: no
+/// other sum than one on the slot's own offset is needed. (Deeper rings fetch some other line.)
+const PREFETCH_MESSAGES: u64 = 9;
+const PREFETCH_BYTES_BACK: usize = 3 * SLOT_BYTES;
+
+const _: () = assert!(
+    (Sequence::nth(PREFETCH_MESSAGES).slot(64) * SLOT_BYTES + PREFETCH_BYTES_BACK)
+        .is_multiple_of(64 * SLOT_BYTES)
+);
 
 /// Bytes of the frame of a channel with that many slots in each direction.
 ///
@@ -89,8 +97,6 @@ pub trait Slot {
     fn write_payload(&self, payload: &[u64; PAYLOAD_WORDS]);
     /// Reads the payload, without any ordering.
     fn read_payload(&self) -> [u64; PAYLOAD_WORDS];
-    /// Tells the processor that this slot will be read soon.
-    fn prefetch(&self);
 }
 
 /// One half of a frame: everything that one side writes and the other reads.
@@ -105,8 +111,8 @@ pub trait Half {
 
     /// The slot on which `place` falls.
     fn slot(&self, place: Sequence) -> &Self::Slot;
-    /// The slot that a reader at `place` should prefetch.
-    fn slot_ahead(&self, place: Sequence) -> &Self::Slot;
+    /// What tells the processor which slot a reader at `place` will read soon.
+    fn prefetch_ahead(&self, place: Sequence) -> impl FnOnce() + use<Self>;
     /// The sequence up to which the writer of this half has received; 0 at first.
     fn acknowledged(&self) -> &Self::Word;
     /// Not 0 once the writer of this half has closed the channel.
@@ -115,6 +121,22 @@ pub trait Half {
     fn asleep(&self) -> &Self::Word;
     /// Orders all earlier stores before all later loads.
     fn full_fence();
+}
+
+/// The memory of a [`CallLine`](crate::CallLine), which both ends write.
+///
+/// Programs use [`MappedLine`]; the trait exists for the sake of a model checker, as [`Half`] does.
+/// Fresh memory is zero throughout.
+pub trait Line {
+    /// A shared word of this memory.
+    type Word: Word;
+    /// A slot of this memory.
+    type Slot: Slot<Word = Self::Word>;
+
+    /// The line of calls and replies.
+    fn slot(&self) -> &Self::Slot;
+    /// Not 0 once that side has closed the channel. Nobody else writes it.
+    fn closed(&self, side: Side) -> &Self::Word;
 }
 
 /// A pair of lines, as drawn in the crate's documentation.
@@ -215,24 +237,6 @@ impl Slot for LinePair {
     fn read_payload(&self) -> [u64; PAYLOAD_WORDS] {
         core::array::from_fn(|word| self.payload[word].load(Ordering::Relaxed))
     }
-
-    #[inline]
-    fn prefetch(&self) {
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        #[allow(
-            clippy::pointers_in_nomem_asm_block,
-            reason = "it reads nothing a program sees"
-        )]
-        // SAFETY: a prefetch has no effect a program can observe. (Assembly, since the intrinsic
-        // wants vector registers, which programs here need not have.)
-        unsafe {
-            core::arch::asm!(
-                "prefetcht0 [{}]",
-                in(reg) core::ptr::from_ref(self),
-                options(nomem, nostack, preserves_flags)
-            );
-        }
-    }
 }
 
 impl Half for Mapped {
@@ -245,11 +249,29 @@ impl Half for Mapped {
     }
 
     #[inline]
-    fn slot_ahead(&self, place: Sequence) -> &LinePair {
-        // The bits below the slot's are masked out again.
-        const AHEAD_BYTES: usize =
-            Sequence::nth(PREFETCH_MESSAGES).unreduced_offset(SLOT_SHIFT) & !(SLOT_BYTES - 1);
-        self.slot_at(place.unreduced_offset(SLOT_SHIFT) + AHEAD_BYTES)
+    fn prefetch_ahead(&self, place: Sequence) -> impl FnOnce() + use<> {
+        let offset = place.unreduced_offset(SLOT_SHIFT) & self.offset_mask;
+        let ahead = offset.wrapping_sub(PREFETCH_BYTES_BACK) & self.offset_mask;
+        let base = self.base;
+        move || {
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            #[allow(
+                clippy::pointers_in_nomem_asm_block,
+                reason = "a prefetch does not access memory"
+            )]
+            // SAFETY: a prefetch has no effect a program can observe. (Assembly, since the intrinsic
+            // wants vector registers, which programs here need not have.)
+            unsafe {
+                core::arch::asm!(
+                    "prefetcht0 [{} + {}]",
+                    in(reg) base.as_ptr(),
+                    in(reg) ahead,
+                    options(nomem, nostack, preserves_flags)
+                );
+            }
+            #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+            let _ = (base, ahead);
+        }
     }
 
     #[inline]
@@ -273,5 +295,53 @@ impl Half for Mapped {
     #[inline]
     fn full_fence() {
         full_fence();
+    }
+}
+
+/// A pair of lines that two ends map: a call line.
+pub struct MappedLine(NonNull<LinePair>);
+
+// SAFETY: all access goes through atomic words of memory that `new` demands be valid for as long
+// as the value lives, on whatever thread.
+unsafe impl Send for MappedLine {}
+// SAFETY: as above; shared references allow only atomic accesses too.
+unsafe impl Sync for MappedLine {}
+
+impl MappedLine {
+    /// The pair of lines at `base`.
+    ///
+    /// # Safety
+    /// See [`CallLine::attach`](crate::CallLine::attach).
+    ///
+    /// # Panics
+    /// If `base` is null or not aligned.
+    #[must_use]
+    pub unsafe fn new(base: *mut u8) -> Self {
+        assert!(
+            base.addr().is_multiple_of(FRAME_ALIGNMENT),
+            "a call line must be aligned to 128 bytes"
+        );
+        Self(NonNull::new(base.cast()).expect("a call line must not be null"))
+    }
+
+    #[inline]
+    fn pair(&self) -> &LinePair {
+        // SAFETY: valid, aligned and only accessed atomically (see `new`).
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Line for MappedLine {
+    type Word = AtomicU64;
+    type Slot = LinePair;
+
+    #[inline]
+    fn slot(&self) -> &LinePair {
+        self.pair()
+    }
+
+    #[inline]
+    fn closed(&self, side: Side) -> &AtomicU64 {
+        &self.pair().odd[side as usize]
     }
 }

@@ -61,17 +61,24 @@ impl Sequence {
         self.0.wrapping_sub(earlier.0) / STEP
     }
 
-    /// The control word of the message at this place: the inverse of [`Self::head_of`].
+    /// Whether more than `messages` lie between `earlier`, which is at most a lap back, and here.
+    #[inline]
+    pub(crate) const fn is_beyond(self, earlier: Self, messages: u64) -> bool {
+        self.0.wrapping_sub(earlier.0) > STEP.wrapping_mul(messages)
+    }
+
+    /// The control word of the message at this place: the inverse of [`Self::head_of`]. (A sum
+    /// of what has no bit in common, which is one instruction where a union is two.)
     #[inline]
     pub(crate) const fn control(self, head: u64) -> u64 {
-        self.0 ^ head
+        self.0.wrapping_add(head)
     }
 
     /// What is left of a control word once this place is taken out: a head if the word belongs
     /// to this place, else a number above all heads.
     #[inline]
     pub(crate) const fn head_of(self, control: u64) -> u64 {
-        self.0 ^ control
+        control.wrapping_sub(self.0)
     }
 
     /// Whether a control word belongs to this place, whatever its head.

@@ -8,6 +8,9 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p urpc --release --test loom`
 #![cfg(loom)]
 
+#[path = "loom/call.rs"]
+mod call;
+
 // Not loom's: dropping that one while a found fault unwinds would abort.
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -94,8 +97,6 @@ impl Slot for LoomSlot {
         // SAFETY: as above.
         self.payload.with(|shared| unsafe { *shared })
     }
-
-    fn prefetch(&self) {}
 }
 
 struct LoomLines {
@@ -151,8 +152,8 @@ impl<const WEAKENED: Weakened> Half for LoomHalf<WEAKENED> {
         &self.lines.slots[place.slot(SLOTS)]
     }
 
-    fn slot_ahead(&self, place: Sequence) -> &LoomSlot {
-        self.slot(place)
+    fn prefetch_ahead(&self, _place: Sequence) -> impl FnOnce() + use<WEAKENED> {
+        || {}
     }
 
     fn acknowledged(&self) -> &LoomWord {

@@ -1,44 +1,54 @@
 //! Measures the round trip over a URPC channel for each pair of cores, from ring 3.
 //!
-//! `urpc-latency [--cores LIST|all] [--rounds N]`
+//! `urpc-latency [--cores LIST|all] [--rounds N] [--quick]`
 //!
 //! A worker sleeps on each core. For a pair, two of them wake up and poll the two ends of one
 //! channel of 16 slots: the core of lower number sends a full message of 56 bytes, the other
 //! sends it back. The time of each round is taken by one core's clock, and what reading the
 //! clock costs is taken off. The first rounds do not count: they fetch lines into caches.
-//! Pairs are measured one after another, each once, so the matrices are symmetric.
+//! Pairs are measured one after another, each once, so the matrices are symmetric. Where times mean
+//! something, each pair's are told by a line of [`apps::laboratory`] as well, `from` the core that
+//! sends first and takes the time `to` the one that sends back.
+//!
+//! All cores share a frame: the channel, and behind it a word for each round, its time in cycles.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+use abi::layout::PAGE;
 use alloc::vec::Vec;
-use apps::arguments::{Arguments, Misuse, explain};
+use apps::arguments::explain;
 use apps::crew::{Crew, CrewError, Post, poll};
-use apps::figures::{Unit, clock_overhead, since};
+use apps::figures::{Unit, since};
+use apps::laboratory::Laboratory;
 use apps::{figures, pattern, table};
+use core::sync::atomic::Ordering::Relaxed;
 use rt::clock::{self, Cycles};
 use rt::frame::Frame;
 use urpc::{Message, Side, frame_bytes};
 
 rt::entry!(main);
 
-const USAGE: &str = "urpc-latency [--cores LIST|all] [--rounds N]";
+const USAGE: &str = "urpc-latency [--cores LIST|all] [--rounds N] [--quick]";
 /// Slots of the channel that is measured, in each direction.
 const SLOTS: usize = 16;
 /// Rounds that do not count: a lap of the ring.
 const WARM_UP_ROUNDS: u64 = SLOTS as u64;
 /// Most rounds of a pair, which must fit the heap.
 const MAX_ROUNDS: u64 = 20_000;
-/// Rounds of all pairs together, unless somebody asks for another number.
+/// Rounds of all pairs together, unless somebody asks for another number; and the least of each.
 const DEFAULT_ROUNDS_IN_ALL: u64 = 200_000;
+const LEAST_ROUNDS: u64 = 25;
+/// The first of the words behind the channel.
+const TIMES: usize = frame_bytes(SLOTS) / size_of::<u64>();
 
 /// Send back what comes: rounds. Nothing is reported: that all came back says it.
 const SERVE: u16 = 1;
 /// Send and wait for it to come back: rounds.
 const MEASURE: u16 = 2;
-/// It is measured: minimum, median.
+/// It is measured: the times are in the frame.
 const DONE: u16 = 3;
 /// Something else came back than was sent.
 const WRONG: u16 = 4;
@@ -50,19 +60,33 @@ struct RoundTrip {
     median: Cycles,
 }
 
+impl RoundTrip {
+    /// Of the times of at least one round; what reading the clock costs is taken off.
+    fn of(mut times: Vec<Cycles>, overhead: Cycles) -> Self {
+        times.sort_unstable();
+        let net = |time: Cycles| Cycles(time.0.saturating_sub(overhead.0));
+        Self {
+            minimum: net(times[0]),
+            median: net(times[times.len() / 2]),
+        }
+    }
+}
+
 fn main() -> i32 {
     if let Some(post) = Post::take_up() {
         return work(post);
     }
     let start = rt::startup();
     let up: Vec<usize> = start.cores().collect();
-    let asked = Arguments::of_program(&["--cores", "--rounds"]).and_then(|arguments| {
+    let options = Laboratory::with_options("urpc-latency", &[], &["--cores", "--rounds"]);
+    let asked = options.and_then(|(laboratory, _, arguments)| {
         let cores = arguments.cores("--cores", &up)?;
-        Ok((cores, arguments.number("--rounds", 1..=MAX_ROUNDS)?))
+        let rounds = arguments.number("--rounds", 1..=MAX_ROUNDS)?;
+        Ok((laboratory, cores, rounds))
     });
-    let (cores, rounds) = match asked {
+    let (mut laboratory, cores, rounds) = match asked {
         Ok(asked) => asked,
-        Err(misuse) => return misused(&misuse),
+        Err(misuse) => return explain(&misuse, USAGE),
     };
     let pairs = (cores.len() * cores.len().saturating_sub(1) / 2) as u64;
     if pairs == 0 {
@@ -70,8 +94,9 @@ fn main() -> i32 {
         return 0;
     }
     // Fewer rounds where there are many pairs, so that a run does not take minutes.
-    let rounds = rounds.unwrap_or((DEFAULT_ROUNDS_IN_ALL / pairs).clamp(25, 1000));
-    match measure_all(&cores, rounds) {
+    let most = laboratory.samples(1) as u64;
+    let rounds = rounds.unwrap_or((DEFAULT_ROUNDS_IN_ALL / pairs).clamp(LEAST_ROUNDS, most));
+    match measure_all(&mut laboratory, &cores, rounds) {
         Ok(trips) => {
             show(&cores, rounds, &trips);
             0
@@ -81,10 +106,6 @@ fn main() -> i32 {
             1
         }
     }
-}
-
-fn misused(misuse: &Misuse) -> i32 {
-    explain(misuse, USAGE)
 }
 
 /// Why a measurement came to nothing.
@@ -116,34 +137,38 @@ fn place(low: usize, high: usize) -> usize {
     high * (high - 1) / 2 + low
 }
 
-/// Measures all pairs of these cores; see [`place`] for their order.
-fn measure_all(cores: &[usize], rounds: u64) -> Result<Vec<RoundTrip>, Failure> {
+/// Measures all pairs of these cores, and tells the times of each; see [`place`] for their order.
+fn measure_all(
+    laboratory: &mut Laboratory,
+    cores: &[usize],
+    rounds: u64,
+) -> Result<Vec<RoundTrip>, Failure> {
     let here = rt::startup().core as usize;
     let others: Vec<usize> = cores.iter().copied().filter(|core| *core != here).collect();
-    let mut crew = Crew::hire(&others, frame_bytes(SLOTS))?;
+    let bytes = (TIMES + rounds as usize) * size_of::<u64>();
+    let mut crew = Crew::hire(&others, bytes.next_multiple_of(PAGE as usize))?;
     let mut trips = Vec::with_capacity(cores.len() * (cores.len() - 1) / 2);
     for high in 1..cores.len() {
         for low in 0..high {
-            trips.push(measure_pair(
-                &mut crew,
-                here,
-                cores[low],
-                cores[high],
-                rounds,
-            )?);
+            let (client, server) = (cores[low], cores[high]);
+            let times = measure_pair(&mut crew, here, client, server, rounds)?;
+            trips.push(RoundTrip::of(times.clone(), laboratory.overhead()));
+            let pair = [("from", client as u64), ("to", server as u64)];
+            laboratory.times("round trip", &pair, times);
         }
     }
     crew.dismiss()?;
     Ok(trips)
 }
 
+/// The time of each round of a pair, reading the clock included.
 fn measure_pair(
     crew: &mut Crew,
     here: usize,
     client: usize,
     server: usize,
     rounds: u64,
-) -> Result<RoundTrip, Failure> {
+) -> Result<Vec<Cycles>, Failure> {
     // Neither end uses it any more: the client has reported, and the server's last act was to
     // send the last message that the client got back. Both attach anew.
     crew.frame().clear(0, frame_bytes(SLOTS));
@@ -157,17 +182,16 @@ fn measure_pair(
     if server == here {
         serve(&frame, rounds);
     }
-    let result = if client == here {
-        measure(&frame, rounds)
+    let is_good = if client == here {
+        measure(&frame, rounds).is_some()
     } else {
-        let report = crew.report(client)?;
-        let [minimum, median, ..] = report.payload;
-        (report.kind() == DONE).then_some(RoundTrip {
-            minimum: Cycles(minimum),
-            median: Cycles(median),
-        })
+        crew.report(client)?.kind() == DONE
     };
-    result.ok_or(Failure::WrongEcho(client, server))
+    if !is_good {
+        return Err(Failure::WrongEcho(client, server));
+    }
+    let time = |round| Cycles(frame.word(TIMES + round).load(Relaxed));
+    Ok((0..rounds as usize).map(time).collect())
 }
 
 /// Does what it is told, and sleeps in between.
@@ -179,11 +203,11 @@ fn work(mut post: Post) -> i32 {
             serve(&frame, rounds);
             continue;
         }
-        let report = match measure(&frame, rounds) {
-            Some(trip) => Message::new(DONE, [trip.minimum.0, trip.median.0, 0, 0, 0, 0, 0]),
-            None => Message::new(WRONG, [0; 7]),
+        let kind = match measure(&frame, rounds) {
+            Some(()) => DONE,
+            None => WRONG,
         };
-        post.report(&report);
+        post.report(&Message::new(kind, [0; 7]));
     }
     0
 }
@@ -202,11 +226,10 @@ fn serve(frame: &Frame, rounds: u64) {
     }
 }
 
-/// Sends and waits for it to come back. `None`: something else came back.
-fn measure(frame: &Frame, rounds: u64) -> Option<RoundTrip> {
+/// Sends and waits for it to come back, and leaves the times in the frame. `None`: something else
+/// came back.
+fn measure(frame: &Frame, rounds: u64) -> Option<()> {
     let mut channel = frame.channel(0, SLOTS, Side::A);
-    let overhead = clock_overhead();
-    let mut samples = Vec::with_capacity(rounds as usize);
     for round in 0..WARM_UP_ROUNDS + rounds {
         let question = pattern::message(rounds, round);
         let start = clock::cycles();
@@ -217,15 +240,11 @@ fn measure(frame: &Frame, rounds: u64) -> Option<RoundTrip> {
             channel.close();
             return None;
         }
-        if round >= WARM_UP_ROUNDS {
-            samples.push(Cycles(taken.0.saturating_sub(overhead.0)));
+        if let Some(round) = round.checked_sub(WARM_UP_ROUNDS) {
+            frame.word(TIMES + round as usize).store(taken.0, Relaxed);
         }
     }
-    samples.sort_unstable();
-    Some(RoundTrip {
-        minimum: *samples.first()?,
-        median: *samples.get(samples.len() / 2)?,
-    })
+    Some(())
 }
 
 /// Prints the matrices and one line for programs.

@@ -1,47 +1,68 @@
 //! Measures how fast messages stream one way over a URPC channel, from ring 3.
 //!
-//! `urpc-throughput [--cores LIST|all] [--messages N]`
+//! `urpc-throughput [--cores LIST|all] [--messages N] [--quick]`
 //!
 //! The first core of the list sends N full messages of 56 bytes to each other core in turn;
 //! both ends poll, all others sleep. How many messages may be on their way:
 //!
-//! * depth 1 and 4: the receiver answers each message, or each fourth, and the sender waits
-//!   for the answer before it sends more;
+//! * depth 1, 2, 4 … 32: the receiver answers each message, each second, fourth …, and the sender
+//!   waits for the answer before it sends more;
 //! * ring 16 and 64: as many as the ring holds; the sender learns of room from the
 //!   acknowledgements of the channel itself.
 //!
-//! The receiver takes the time from the first message to the last, and compares every message
+//! The receiver takes the time from the first message to the last, and compares every word of it
 //! with what must have been sent, which is part of the time. "full" counts the sends that
 //! found no room and polled, "empty" the receives that found nothing. Doorbells are those
 //! that both CPU drivers sent during the stream; there should be none, since nobody sleeps.
+//!
+//! Where times mean something, each stream is told by a line of [`apps::laboratory`] as well: whole
+//! units a message, a sample for each 64 messages, which the receiver leaves in the frame that all
+//! share, behind the channel.
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+use abi::layout::PAGE;
 use abi::record::Counters;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use apps::arguments::{Arguments, explain};
+use apps::arguments::explain;
 use apps::crew::{Crew, CrewError, Post, poll};
 use apps::figures::{Unit, since};
+use apps::laboratory::Laboratory;
 use apps::{figures, pattern};
+use core::array;
 use core::mem::offset_of;
+use core::sync::atomic::Ordering::Relaxed;
 use rt::clock::{self, Cycles};
 use rt::frame::Frame;
 use rt::interface;
 use rt::monitor;
-use urpc::{Channel, Message, ReceiveError, SendError, Side, frame_bytes};
+use urpc::{Channel, Message, PAYLOAD_WORDS, ReceiveError, SendError, Side, frame_bytes};
 
 rt::entry!(main);
 
-const USAGE: &str = "urpc-throughput [--cores LIST|all] [--messages N]";
+const USAGE: &str = "urpc-throughput [--cores LIST|all] [--messages N] [--quick]";
 /// Messages of all streams together, unless somebody asks for another number of each.
 const DEFAULT_MESSAGES_IN_ALL: u64 = 400_000;
+/// Then a stream has at least so many, and at most; that for a quick run.
+const LEAST_MESSAGES: u64 = 500;
+const MOST_MESSAGES: u64 = 10_000;
+const QUICK_MESSAGES: u64 = 2_000;
 /// Slots of the largest ring.
 const MAX_SLOTS: usize = 64;
+/// Messages of a sample; and most points in time that are kept of a stream.
+const BATCH: u64 = 64;
+const MAX_POINTS: u64 = 1024;
+/// The first of the words behind the channel, in which they are kept.
+const POINTS: usize = frame_bytes(MAX_SLOTS) / size_of::<u64>();
+const COMMON_BYTES: usize =
+    ((POINTS + MAX_POINTS as usize) * size_of::<u64>()).next_multiple_of(PAGE as usize);
+/// Samples that do not count.
+const WARM_UP: usize = 1;
 
 /// One way to stream.
 struct Mode {
@@ -51,27 +72,33 @@ struct Mode {
     depth: Option<u64>,
 }
 
-const MODES: [Mode; 4] = [
-    Mode {
-        name: "depth 1",
-        slots: 16,
-        depth: Some(1),
-    },
-    Mode {
-        name: "depth 4",
-        slots: 16,
-        depth: Some(4),
-    },
-    Mode {
-        name: "ring 16",
-        slots: 16,
-        depth: None,
-    },
-    Mode {
-        name: "ring 64",
-        slots: MAX_SLOTS,
-        depth: None,
-    },
+impl Mode {
+    const fn answered(name: &'static str, slots: usize, depth: u64) -> Self {
+        Self {
+            name,
+            slots,
+            depth: Some(depth),
+        }
+    }
+
+    const fn ring(name: &'static str, slots: usize) -> Self {
+        Self {
+            name,
+            slots,
+            depth: None,
+        }
+    }
+}
+
+const MODES: [Mode; 8] = [
+    Mode::answered("depth 1", 16, 1),
+    Mode::answered("depth 2", 16, 2),
+    Mode::answered("depth 4", 16, 4),
+    Mode::answered("depth 8", 16, 8),
+    Mode::answered("depth 16", MAX_SLOTS, 16),
+    Mode::answered("depth 32", MAX_SLOTS, 32),
+    Mode::ring("ring 16", 16),
+    Mode::ring("ring 64", MAX_SLOTS),
 ];
 
 /// Send: mode, messages.
@@ -96,11 +123,13 @@ fn main() -> i32 {
     }
     let start = rt::startup();
     let up: Vec<usize> = start.cores().collect();
-    let asked = Arguments::of_program(&["--cores", "--messages"]).and_then(|arguments| {
+    let options = Laboratory::with_options("urpc-throughput", &[], &["--cores", "--messages"]);
+    let asked = options.and_then(|(laboratory, _, arguments)| {
         let cores = arguments.cores("--cores", &up)?;
-        Ok((cores, arguments.number("--messages", 2..=1_000_000_000)?))
+        let messages = arguments.number("--messages", 2..=1_000_000_000)?;
+        Ok((laboratory, cores, messages))
     });
-    let (cores, messages) = match asked {
+    let (mut laboratory, cores, asked_for) = match asked {
         Ok(asked) => asked,
         Err(misuse) => return explain(&misuse, USAGE),
     };
@@ -109,8 +138,14 @@ fn main() -> i32 {
         return 0;
     };
     let streams = (receivers.len() * MODES.len()) as u64;
-    let messages = messages.unwrap_or((DEFAULT_MESSAGES_IN_ALL / streams).clamp(500, 10_000));
-    match measure_all(*sender, receivers, messages) {
+    let most = if laboratory.is_quick() {
+        QUICK_MESSAGES
+    } else {
+        MOST_MESSAGES
+    };
+    let messages = (DEFAULT_MESSAGES_IN_ALL / streams).clamp(LEAST_MESSAGES, most);
+    let messages = asked_for.unwrap_or(messages);
+    match measure_all(&mut laboratory, *sender, receivers, messages) {
         Ok(0) => 0,
         Ok(bad) => {
             rt::println!("urpc-throughput: failed: {bad} streams did not arrive as they were sent");
@@ -124,41 +159,57 @@ fn main() -> i32 {
 }
 
 /// Measures and prints; returns how many streams were not received as they were sent.
-fn measure_all(sender: usize, receivers: &[usize], messages: u64) -> Result<usize, CrewError> {
+fn measure_all(
+    laboratory: &mut Laboratory,
+    sender: usize,
+    receivers: &[usize],
+    messages: u64,
+) -> Result<usize, CrewError> {
     let here = rt::startup().core as usize;
     let all = core::iter::once(&sender).chain(receivers);
     let workers: Vec<usize> = all.copied().filter(|core| *core != here).collect();
-    let mut crew = Crew::hire(&workers, frame_bytes(MAX_SLOTS))?;
+    let mut crew = Crew::hire(&workers, COMMON_BYTES)?;
     let unit = Unit::of_this_run();
     rt::println!(
         "urpc-throughput: {messages} messages of 56 bytes one way, from core {sender} to each \
          other core; both ends poll in ring 3"
     );
     figures::explain();
-    rt::println!(
-        "pair        mode     messages  {:>6}/message      full     empty  doorbells",
-        unit.name()
-    );
+    let mut rows: Vec<String> = Vec::new();
     let (mut bad, mut totals) = (0, [0; MODES.len()]);
     for receiver in receivers {
         for (index, mode) in MODES.iter().enumerate() {
             let [sent, received] =
                 measure(&mut crew, here, [sender, *receiver], index as u64, messages)?;
             bad += usize::from(received.good != messages);
+            tell(
+                laboratory,
+                crew.frame(),
+                [sender, *receiver],
+                mode,
+                messages,
+            );
             // From the first message to the last are so many steps.
             let tenths = unit.convert(Cycles(received.taken.0.saturating_mul(10))) / (messages - 1);
             totals[index] += tenths;
-            rt::println!(
-                "{:<11} {}  {:>8}  {:>14}  {:>8}  {:>8}  {:>9}",
-                format!("{sender} -> {receiver}"),
+            let pair = format!("{sender} -> {receiver}");
+            rows.push(format!(
+                "{pair:<11} {:<8}  {:>8}  {:>14}  {:>8}  {:>8}  {:>9}",
                 mode.name,
                 received.good,
                 decimal(tenths),
                 sent.waits,
                 received.waits,
                 sent.doorbells + received.doorbells,
-            );
+            ));
         }
+    }
+    rt::println!(
+        "pair        mode      messages  {:>6}/message      full     empty  doorbells",
+        unit.name()
+    );
+    for row in rows {
+        rt::println!("{row}");
     }
     crew.dismiss()?;
     let means: Vec<String> = MODES
@@ -178,6 +229,36 @@ fn measure_all(sender: usize, receivers: &[usize], messages: u64) -> Result<usiz
         means.join(",")
     );
     Ok(bad)
+}
+
+/// Tells the samples that the receiver of a stream left in the frame.
+fn tell(
+    laboratory: &mut Laboratory,
+    frame: &Frame,
+    [sender, receiver]: [usize; 2],
+    mode: &Mode,
+    messages: u64,
+) {
+    let point = |index| frame.word(POINTS + index as usize).load(Relaxed);
+    let points: Vec<u64> = (0..messages.div_ceil(BATCH).min(MAX_POINTS))
+        .map(point)
+        .collect();
+    // The clock is read once for a batch, not for a message.
+    let overhead = laboratory.overhead().0;
+    let samples = points.windows(2).skip(WARM_UP);
+    let samples = samples.map(|ends| Cycles(ends[1].saturating_sub(ends[0]) / BATCH + overhead));
+    let ends = [("from", sender as u64), ("to", receiver as u64)];
+    let slots = ("slots", mode.slots as u64);
+    match mode.depth {
+        Some(depth) => {
+            let with = [ends[0], ends[1], ("depth", depth), slots];
+            laboratory.times("message, answered", &with, samples.collect());
+        }
+        None => {
+            let with = [ends[0], ends[1], slots];
+            laboratory.times("message, full ring", &with, samples.collect());
+        }
+    }
 }
 
 /// A number of tenths with its decimal point.
@@ -251,7 +332,7 @@ fn perform(frame: &Frame, order: &Message) -> Finding {
     let found = if order.kind() == SEND {
         send(&mut frame.channel(0, mode.slots, Side::A), mode, messages)
     } else {
-        receive(&mut frame.channel(0, mode.slots, Side::B), mode, messages)
+        receive(frame, mode, messages)
     };
     let in_all = doorbells_sent().saturating_sub(counts[1]);
     Finding {
@@ -279,11 +360,36 @@ fn stream(mode: &Mode) -> u64 {
     mode.slots as u64 + mode.depth.unwrap_or(0)
 }
 
+/// The first word of message `number` of a stream; each of the others is one more than the one
+/// before. So no word of a stream is like another, and they cost no more than words from memory.
+#[inline]
+fn first_word(stream: u64, number: u64) -> u64 {
+    (stream << 48).wrapping_add(number * PAYLOAD_WORDS as u64)
+}
+
+#[inline]
+fn message(stream: u64, number: u64) -> Message {
+    let first = first_word(stream, number);
+    let words = array::from_fn(|place| first.wrapping_add(place as u64));
+    Message::new(pattern::KIND, words)
+}
+
+/// Whether a message is that one; all words are looked at, without a call.
+#[inline]
+fn is_message(received: &Message, stream: u64, number: u64) -> bool {
+    let first = first_word(stream, number);
+    let words = received.payload.iter().zip(0u64..);
+    let differences = words.fold(0, |all, (word, place)| {
+        all | word ^ first.wrapping_add(place)
+    });
+    differences == 0 && received.kind() == pattern::KIND
+}
+
 fn send(channel: &mut Channel, mode: &Mode, messages: u64) -> Finding {
     let mut found = NOTHING;
     let start = clock::cycles();
     for number in 0..messages {
-        let message = pattern::message(stream(mode), number);
+        let message = message(stream(mode), number);
         let mut waited = 0;
         while let Err(error) = channel.send(&message) {
             if error != SendError::Full {
@@ -303,14 +409,15 @@ fn send(channel: &mut Channel, mode: &Mode, messages: u64) -> Finding {
     found
 }
 
-fn receive(channel: &mut Channel, mode: &Mode, messages: u64) -> Finding {
+fn receive(frame: &Frame, mode: &Mode, messages: u64) -> Finding {
+    let mut channel = frame.channel(0, mode.slots, Side::B);
     let mut found = NOTHING;
     let mut start = clock::cycles();
     for number in 0..messages {
         let mut waited = 0;
-        let message = loop {
+        let received = loop {
             match channel.recv() {
-                Ok(message) => break message,
+                Ok(received) => break received,
                 Err(ReceiveError::Empty) => {
                     waited = 1;
                     core::hint::spin_loop();
@@ -321,8 +428,12 @@ fn receive(channel: &mut Channel, mode: &Mode, messages: u64) -> Finding {
         if number == 0 {
             start = clock::cycles();
         }
+        if number % BATCH == 0 && number / BATCH < MAX_POINTS {
+            let point = frame.word(POINTS + (number / BATCH) as usize);
+            point.store(clock::cycles().0, Relaxed);
+        }
         found.waits += waited;
-        found.good += u64::from(message == pattern::message(stream(mode), number));
+        found.good += u64::from(is_message(&received, stream(mode), number));
         let answered = |depth| (number + 1) % depth == 0;
         if mode.depth.is_some_and(answered) && channel.send(&Message::EMPTY).is_err() {
             return found;

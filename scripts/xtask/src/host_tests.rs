@@ -12,12 +12,13 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// Packages whose whole build is for the host.
-const HOST_PACKAGES: [&str; 8] = [
+const HOST_PACKAGES: [&str; 9] = [
     "abi",
     "capabilities",
     "coherence",
     "linux-peer",
     "loader",
+    "peers",
     "sim",
     "urpc",
     "xtask",

@@ -66,6 +66,7 @@ mod linux;
 mod memory;
 mod options;
 mod page;
+mod peers;
 mod plot;
 mod progress;
 mod project;

@@ -84,8 +84,6 @@ impl Slot for NotedSlot {
     fn read_payload(&self) -> [u64; PAYLOAD_WORDS] {
         self.1.get()
     }
-
-    fn prefetch(&self) {}
 }
 
 struct NotedLines {
@@ -117,8 +115,8 @@ impl Half for NotedHalf {
         &self.0.slots[place.slot(SLOTS.into())]
     }
 
-    fn slot_ahead(&self, place: Sequence) -> &NotedSlot {
-        self.slot(place)
+    fn prefetch_ahead(&self, _place: Sequence) -> impl FnOnce() + use<> {
+        || {}
     }
 
     fn acknowledged(&self) -> &NotedWord {

@@ -5,6 +5,24 @@
 pub const BENCHMARKS: &[Benchmark] = &[
     Benchmark::new("micro", "micro", &[2], &MICRO),
     Benchmark::new("lrpc", "micro --only lrpc", &[1], &LRPC),
+    Benchmark::new("urpc-latency", "urpc-latency", &[4], &URPC_LATENCY).at_least(2),
+    Benchmark::new("urpc-throughput", "urpc-throughput", &[2], &[]).at_least(2),
+    Benchmark::new("urpc-send", "bench-channels --only urpc-send", &[1], &[]),
+    Benchmark::new(
+        "urpc-receive",
+        "bench-channels --only urpc-receive",
+        &[1],
+        &URPC_RECEIVE,
+    ),
+    Benchmark::new("wake", "bench-channels --only wake", &[2], &WAKE).at_least(2),
+    Benchmark::new(
+        "channels",
+        "bench-channels --only channels",
+        &[2],
+        &CHANNELS,
+    )
+    .at_least(2),
+    Benchmark::new("bulk", "bench-channels --only bulk", &[2], &[]).at_least(2),
     Benchmark::new("unmap", "bench-agreement --only unmap", &[2, 4, 8], &UNMAP).at_least(2),
     Benchmark::new("protect", "bench-agreement --only protect", &[2, 4, 8], &[]).at_least(2),
     Benchmark::new(
@@ -48,6 +66,19 @@ const LRPC: [Operation; 3] = [
     Operation::new("LRPC one way", 150, Some(926)),
     Operation::new("context switch between domains", 200, None),
 ];
+
+const URPC_LATENCY: [Operation; 1] = [Operation::new("round trip", 150, None)];
+
+/// Barrelfish's is its raw UMP, the lower of 119 to 137.
+const URPC_RECEIVE: [Operation; 1] = [Operation::new("send and receive 56 bytes", 60, Some(119))];
+
+/// A quarter of what Linux's futex takes across cores.
+const WAKE: [Operation; 2] = [
+    Operation::new("blocking round trip", 3_995, None),
+    Operation::new("round trip, polls first", 3_995, None),
+];
+
+const CHANNELS: [Operation; 1] = [Operation::new("round trip, one polled", 150, None)];
 
 /// Half of what Linux's munmap takes while a thread runs on a second core.
 const UNMAP: [Operation; 1] = [Operation::new("unmap a page of 2 cores", 5_516, None)];

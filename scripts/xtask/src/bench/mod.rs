@@ -60,6 +60,8 @@ pub struct BenchOptions {
 /// What there is to do with results.
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
+    /// Measures urpc beside other channels, between two threads of the host
+    Host(crate::peers::HostOptions),
     /// Says what changed from folder A to folder B, and by how much
     Compare(compare::CompareOptions),
     /// Joins folders of results into one, with a report of all
@@ -169,6 +171,7 @@ impl Measuring {
 /// Does what was asked for and returns this process's exit status. A target missed is no failure.
 pub fn bench(options: &BenchOptions) -> u8 {
     let done = match &options.command {
+        Some(Command::Host(options)) => return crate::peers::host(options),
         None => measure_all(options),
         Some(Command::Compare(options)) => compare::compare(options).and_then(|text| say(&text)),
         Some(Command::Merge(options)) => merge::merge(options).and_then(|text| say(&text)),
