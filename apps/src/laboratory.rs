@@ -135,6 +135,20 @@ pub fn timed<R>(work: impl FnOnce() -> R) -> (Cycles, R) {
     (Cycles(end.0.saturating_sub(start.0)), result)
 }
 
+/// Does an operation so many times. It has nothing else to keep in registers, so what is measured
+/// does not depend on what is around.
+#[inline(never)]
+fn repeat(
+    count: usize,
+    once: &mut impl FnMut() -> Result<Cycles, Failure>,
+) -> Result<Vec<Cycles>, Failure> {
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        times.push(once()?);
+    }
+    Ok(times)
+}
+
 /// A row of the table.
 struct Row {
     operation: String,
@@ -247,17 +261,12 @@ impl Laboratory {
         slower_by: usize,
         mut once: impl FnMut() -> Result<Cycles, Failure>,
     ) -> Result<(), Failure> {
-        for _ in 0..WARM_UP.div_ceil(slower_by) {
-            once()?;
-        }
+        repeat(WARM_UP.div_ceil(slower_by), &mut once)?;
         let samples = self.samples(slower_by);
-        let mut times = Vec::with_capacity(samples);
         // A region each, for who counts from outside; 0 is the whole run.
         self.regions = self.regions.saturating_add(1);
         region::begin_number(self.regions);
-        for _ in 0..samples {
-            times.push(once()?);
-        }
+        let times = repeat(samples, &mut once)?;
         region::end_number(self.regions);
         if self.regions < region::REGIONS {
             rt::println!(

@@ -226,7 +226,8 @@ fn row(pair: &Pair, our: Option<&Figure>, their: &Figure) -> [String; 9] {
 /// Whether a figure of ours is of this pair, told in the same unit and with as many cores.
 fn fits(pair: &Pair, our: &Figure, their: &Figure) -> bool {
     let (benchmark, operation) = pair.ours;
-    let same_members = members(our).is_none_or(|number| Some(number) == members(their));
+    let both = members(our).zip(members(their));
+    let same_members = both.is_none_or(|(ours, theirs)| ours == theirs);
     our.record
         .get("benchmark")
         .is_some_and(|it| it == benchmark)
