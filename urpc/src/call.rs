@@ -65,7 +65,7 @@ enum Turn {
     Broken,
 }
 
-/// One end of a call line: side A calls, side B replies. See [the module](self) for the memory.
+/// One end of a call line: side A calls, side B replies. The memory is two lines, aligned to 128 bytes.
 ///
 /// `send` and `recv` finish in a bounded number of steps whatever the peer does. An end that
 /// waits runs [`core::hint::spin_loop`] once between two polls. Dropping an end does not close

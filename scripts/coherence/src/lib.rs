@@ -7,10 +7,10 @@
 //!
 //! | module       | what it gives                                                     |
 //! |--------------|-------------------------------------------------------------------|
-//! | [`lines`]    | who holds which line, and what an access moves                    |
-//! | [`counter`]  | what is counted, by region of interest and core                   |
-//! | [`code`]     | which instructions mean something here, by their bytes            |
-//! | [`output`]   | the file that is written at the end                               |
+//! | `lines`    | who holds which line, and what an access moves                    |
+//! | `counter`  | what is counted, by region of interest and core                   |
+//! | `code`     | which instructions mean something here, by their bytes            |
+//! | `output`   | the file that is written at the end                               |
 //! | `plugin`     | QEMU's side                                                       |
 //!
 //! Counted is what instructions load and store in RAM, each line of it once an access; a locked

@@ -17,6 +17,9 @@ pub struct Qemu {
     pub version: String,
 }
 
+/// Fetches apt's index of packages anew.
+pub const REFRESH: &str = "apt-get update";
+
 /// The QEMU given, else the installed one, else a freshly installed one.
 pub fn find_qemu(given: Option<&Path>) -> Result<Qemu, Failure> {
     let path = given.unwrap_or(Path::new(QEMU));
@@ -30,29 +33,37 @@ pub fn find_qemu(given: Option<&Path>) -> Result<Qemu, Failure> {
     if given.is_some() || !runs(&mut Command::new("apt-get"), &["--version"]) {
         return Err(missing());
     }
-    let as_root: &[&str] = if rustix::process::geteuid().is_root() {
+    eprintln!("installing QEMU: {INSTALL}");
+    for command in [REFRESH, INSTALL] {
+        // An index that could not be refreshed may still do, so only the end counts.
+        if !as_root(command) {
+            return Err(missing());
+        }
+    }
+    ask_version(path)?.ok_or_else(missing)
+}
+
+/// Runs a command as root, its output on stderr; `false` where that takes a password.
+pub fn as_root(command: &str) -> bool {
+    let prefix: &[&str] = if rustix::process::geteuid().is_root() {
         &[]
     } else if runs(&mut Command::new("sudo"), &["-n", "true"]) {
         &["sudo", "-n"]
     } else {
-        return Err(missing());
+        return false;
     };
-    eprintln!("installing QEMU: {INSTALL}");
-    for command in ["apt-get update", INSTALL] {
-        let words: Vec<&str> = as_root
-            .iter()
-            .copied()
-            .chain(["env", "DEBIAN_FRONTEND=noninteractive"])
-            .chain(command.split(' '))
-            .collect();
-        // An index that could not be refreshed may still do, so only the end counts.
-        let _ = Command::new(words[0])
-            .args(&words[1..])
-            .stdin(Stdio::null())
-            .stdout(io::stderr())
-            .status();
-    }
-    ask_version(path)?.ok_or_else(missing)
+    let words: Vec<&str> = prefix
+        .iter()
+        .copied()
+        .chain(["env", "DEBIAN_FRONTEND=noninteractive"])
+        .chain(command.split(' '))
+        .collect();
+    let _ = Command::new(words[0])
+        .args(&words[1..])
+        .stdin(Stdio::null())
+        .stdout(io::stderr())
+        .status();
+    true
 }
 
 /// The QEMU at `path` with its version; `None` where there is none.

@@ -1,6 +1,7 @@
 //! Gets Debian's cloud kernel with apt, and installs nothing.
 
 use crate::failure::Failure;
+use crate::install;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -18,13 +19,11 @@ pub fn kernel(folder: &Path) -> Result<PathBuf, Failure> {
     }
     fs::create_dir_all(folder)
         .map_err(Failure::host(format!("cannot make {}", folder.display())))?;
-    let package =
-        package(&ask(folder, "apt-cache", &["depends", META_PACKAGE])?).ok_or_else(|| {
-            missing(&format!(
-                "apt-cache names no package that {META_PACKAGE} needs"
-            ))
-        })?;
-    ask(folder, "apt-get", &["download", &package])?;
+    let package = match download(folder) {
+        // A machine that is new has no index of packages, or an old one.
+        Err(_) if install::as_root(install::REFRESH) => download(folder)?,
+        package => package?,
+    };
     let file = find(folder, |name| {
         name.starts_with(&package) && name.ends_with(".deb")
     })
@@ -37,6 +36,18 @@ pub fn kernel(folder: &Path) -> Result<PathBuf, Failure> {
     // 27 MB that are of no more use.
     let _ = fs::remove_file(&file);
     Ok(kernel)
+}
+
+/// Downloads the package, and tells which it is.
+fn download(folder: &Path) -> Result<String, Failure> {
+    let depends = ask(folder, "apt-cache", &["depends", META_PACKAGE])?;
+    let package = package(&depends).ok_or_else(|| {
+        missing(&format!(
+            "apt-cache names no package that {META_PACKAGE} needs"
+        ))
+    })?;
+    ask(folder, "apt-get", &["download", &package])?;
+    Ok(package)
 }
 
 fn missing(why: &str) -> Failure {
