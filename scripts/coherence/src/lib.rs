@@ -5,13 +5,13 @@
 //! counts are a floor for those of a processor. Under `icount`, all cores in turns on one host
 //! thread, they are the same in every run.
 //!
-//! | module       | what it gives                                                     |
-//! |--------------|-------------------------------------------------------------------|
+//! | module     | what it gives                                                     |
+//! |------------|-------------------------------------------------------------------|
 //! | `lines`    | who holds which line, and what an access moves                    |
 //! | `counter`  | what is counted, by region of interest and core                   |
 //! | `code`     | which instructions mean something here, by their bytes            |
 //! | `output`   | the file that is written at the end                               |
-//! | `plugin`     | QEMU's side                                                       |
+//! | `plugin`   | QEMU's side                                                       |
 //!
 //! Counted is what instructions load and store in RAM, each line of it once an access; a locked
 //! instruction takes its line for writing at once, as processors do. Not counted: instruction
