@@ -177,10 +177,12 @@ impl Finalise for Processor {
 
     fn container_emptied(&mut self, _container: &Capability) {}
 
-    fn slot_of_monitor(&mut self, _capability: &Capability) -> Option<SlotId> {
-        let slot = self.offered_slot.take()?;
+    fn slot_of_monitor(&self) -> Option<SlotId> {
+        self.offered_slot
+    }
+
+    fn moved_to_monitor(&mut self, _slot: SlotId, _capability: &Capability) {
         self.signal(MONITOR, Wake::Call);
-        Some(slot)
     }
 }
 

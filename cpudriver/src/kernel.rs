@@ -17,7 +17,7 @@ use abi::machine::Machine;
 use abi::record::{CoreRecord, state};
 use abi::syscall::{DISPATCHER_BYTES, Error, FIRST_DOORBELL, priority};
 use capabilities::capability::Marks;
-use capabilities::{Caller, Capability, Database, Retype, SlotId};
+use capabilities::{Caller, Capability, Database, Progress, Retype, SlotId};
 use core::mem::MaybeUninit;
 
 /// Capabilities that one call takes away, or slots of containers that it looks at.
@@ -247,11 +247,11 @@ impl Kernel {
         Ok(capability)
     }
 
-    /// A piece of what is left to do for capabilities that went.
-    pub fn clean(&mut self) {
-        if self.capabilities.needs_cleaning() {
-            self.capabilities.clean_step(STEP, &mut self.processor);
-        }
+    /// A piece of what is left to do for capabilities that went; whether there is more that can be
+    /// done at once.
+    pub fn clean(&mut self) -> bool {
+        self.capabilities.needs_cleaning()
+            && self.capabilities.clean_step(STEP, &mut self.processor) == Progress::More
     }
 
     /// Who goes on in ring 3, or nobody.

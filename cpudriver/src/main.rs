@@ -69,8 +69,11 @@ extern "C" fn choose() -> ! {
 extern "C" fn work() -> ! {
     // SAFETY: comes from where ring 0 idles, which holds no reference.
     let kernel = unsafe { kernel::kernel() };
-    kernel.clean();
-    choose()
+    if kernel.clean() {
+        choose()
+    }
+    // It is all done, or waits for the monitor, whose next call does more of it.
+    kernel.processor.go_on()
 }
 
 /// Something interrupted: a device, the timer, another core, or an exception.

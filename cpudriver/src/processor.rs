@@ -60,7 +60,7 @@ pub struct Processor {
     pub giant_pages: bool,
     /// Whom each vector wakes.
     pub doorbells: [Link; 256],
-    /// The monitor's empty slot for what only it may delete.
+    /// The monitor's slot for what only it may delete.
     pub offered_slot: Option<SlotId>,
     /// Who runs may have to change.
     pub attention: bool,

@@ -174,9 +174,9 @@ pub const LOOK_UP: u64 = 73;
 /// Takes away all capabilities to an object, named as above, and all to what was made of it. Back: `rdi`
 /// = 1 where more is left to do: call again.
 pub const REMOVE: u64 = 74;
-/// Offers the empty slot `rsi`. When a domain's slots go, and with them the last capability here to
-/// what other cores know, that is moved there, and the monitor is rung: it takes it out, and offers the
-/// slot anew. [`REVOKE`] and [`REMOVE`] stop with [`Error::AskMonitor`] where there is none.
+/// Offers the empty slot `rsi`, once and for all. When a domain's slots go, and with them the last
+/// capability here to what other cores know, that is moved there as soon as it is empty, and the monitor
+/// is rung, to take it out. [`REVOKE`] and [`REMOVE`] stop with [`Error::AskMonitor`] where it is not empty.
 pub const OFFER_SLOT: u64 = 75;
 /// Stops this core in good order: it does nothing any more until it is started anew. Does not
 /// return.

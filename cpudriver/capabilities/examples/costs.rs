@@ -58,9 +58,10 @@ impl Finalise for Count {
         self.0 += 1;
     }
     fn container_emptied(&mut self, _: &Capability) {}
-    fn slot_of_monitor(&mut self, _: &Capability) -> Option<SlotId> {
+    fn slot_of_monitor(&self) -> Option<SlotId> {
         None
     }
+    fn moved_to_monitor(&mut self, _: SlotId, _: &Capability) {}
 }
 
 type Caps = Database<DirectMap>;

@@ -34,9 +34,12 @@ pub trait Finalise {
     fn container_emptied(&mut self, container: &Capability);
 
     /// A doomed container holds the last capability of this core to an object that other
-    /// cores know too: only the monitor may delete it. Returns an empty slot of the
-    /// monitor's that it is moved to; `None` where there is none at present.
-    fn slot_of_monitor(&mut self, capability: &Capability) -> Option<SlotId>;
+    /// cores know too: only the monitor may delete it. Returns the slot of the monitor's that
+    /// it is moved to, if that is empty; `None` where there is none.
+    fn slot_of_monitor(&self) -> Option<SlotId>;
+
+    /// This capability was moved there.
+    fn moved_to_monitor(&mut self, slot: SlotId, capability: &Capability);
 }
 
 /// What a delete took away.
@@ -57,7 +60,7 @@ pub enum Progress {
     Done,
     /// The budget is used up: call again.
     More,
-    /// The monitor has no slot for what only it may delete: call again when it has.
+    /// The monitor has no empty slot for what only it may delete: call again when it has.
     Blocked,
 }
 
@@ -308,12 +311,14 @@ impl<S: Slots> Database<S> {
             };
             let is_last = self.is_last(link);
             if is_last && self.is_marked_shared(link) {
-                let capability = *self.tree.capability(link);
-                let place = finalise.slot_of_monitor(&capability);
-                let Some(Ok(place)) = place.map(|place| self.empty(place)) else {
+                let Some(slot) = finalise.slot_of_monitor() else {
+                    break Progress::Blocked;
+                };
+                let Ok(place) = self.empty(slot) else {
                     break Progress::Blocked;
                 };
                 self.tree.relocate(link, place);
+                finalise.moved_to_monitor(slot, self.tree.capability(place));
             } else {
                 self.take(link, is_last, finalise);
             }

@@ -83,9 +83,12 @@ impl Finalise for Recorder {
         self.events.push(Event::Emptied(*container));
     }
 
-    fn slot_of_monitor(&mut self, capability: &Capability) -> Option<SlotId> {
-        let slot = self.inbox.pop()?;
+    fn slot_of_monitor(&self) -> Option<SlotId> {
+        self.inbox.last().copied()
+    }
+
+    fn moved_to_monitor(&mut self, slot: SlotId, capability: &Capability) {
+        assert_eq!(self.inbox.pop(), Some(slot));
         self.events.push(Event::Adopted(*capability, slot));
-        Some(slot)
     }
 }

@@ -37,7 +37,7 @@ pub(super) enum From {
 #[derive(Debug)]
 pub(super) struct Foreign {
     /// Where the CPU driver puts the last capability to what others know too, when the slots go
-    /// that it was in.
+    /// that it was in; what takes away everything of a domain's may take that away again.
     offered: Address,
     /// What was found there, and is deleted.
     gone: Vec<Object>,
@@ -89,19 +89,13 @@ fn meet(a: &Range<u64>, b: &Range<u64>) -> bool {
 impl Foreign {
     /// `offered`: a slot for this alone.
     pub(super) fn new(offered: Address) -> Result<Self, Error> {
-        let foreign = Self {
+        ask(syscall::OFFER_SLOT, [CORES.0, offered.0, 0, 0, 0, 0])?;
+        Ok(Self {
             offered,
             gone: Vec::new(),
             away: Vec::new(),
             late: Vec::new(),
-        };
-        foreign.offer()?;
-        Ok(foreign)
-    }
-
-    fn offer(&self) -> Result<(), Error> {
-        ask(syscall::OFFER_SLOT, [CORES.0, self.offered.0, 0, 0, 0, 0])?;
-        Ok(())
+        })
     }
 
     /// Takes out what the CPU driver put into the slot; whether there was anything.
@@ -110,9 +104,8 @@ impl Foreign {
             return false;
         };
         self.gone.push(found.object());
-        // The only capability to it, in a slot of ours: neither can fail.
+        // The only capability to it, in a slot of ours: it cannot fail.
         let _ = capability::delete(self.offered);
-        let _ = self.offer();
         true
     }
 
@@ -198,9 +191,8 @@ impl Store {
     /// The objects whose last capability here went with the slots of a domain, and that others know.
     /// `looks`: the CPU driver, which rings when there is one, is asked for another.
     pub fn take_gone(&mut self, looks: bool) -> Vec<Object> {
-        if looks {
-            self.foreign.collect();
-        }
+        // With the slot empty, the CPU driver goes on, and may put the next one there.
+        while looks && self.foreign.collect() {}
         core::mem::take(&mut self.foreign.gone)
     }
 

@@ -952,6 +952,40 @@ fn the_monitor_inherits_what_other_cores_know() {
     check(&database);
 }
 
+/// A slot that holds one waits for the monitor; one from which another took it is as good as new.
+#[test]
+fn what_the_monitor_inherits_comes_one_by_one() {
+    let mut database = boot();
+    make(&mut database, RAM, what(Kind::CNode, 0, PAGE, 1), slot(9)).unwrap();
+    for index in 1..=3 {
+        let inside = SlotId(RAM_BASE + index * SLOT_BYTES);
+        make(
+            &mut database,
+            RAM,
+            what(Kind::Frame, index * PAGE, PAGE, 1),
+            inside,
+        )
+        .unwrap();
+        database.set_shared(inside, true).unwrap();
+    }
+    assert_eq!(delete(&mut database, slot(9)), Ok(Deleted::Container));
+    let mut told = Recorder::default();
+    for index in 1..=3 {
+        told.inbox = vec![slot(50)];
+        let progress = database.clean_step(u32::MAX, &mut told);
+        let [more, done] = [Progress::Blocked, Progress::Done];
+        assert_eq!(progress, if index < 3 { more } else { done });
+        let whose = database.identify(slot(50)).unwrap();
+        assert_eq!(whose.base, RAM_BASE + index * PAGE);
+        told.inbox = vec![slot(50)];
+        assert_eq!(database.clean_step(u32::MAX, &mut told), progress);
+        let taken = database.remove_step(&whose, u32::MAX, &mut told);
+        assert_eq!(taken, Progress::Done);
+        check(&database);
+    }
+    assert!(!database.needs_cleaning());
+}
+
 #[test]
 fn a_full_container_is_an_error_and_nothing_else() {
     let mut database = boot();
