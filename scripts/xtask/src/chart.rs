@@ -106,7 +106,7 @@ fn section(page: &mut String, runs: &[&Run]) {
             escaped(&run.conditions.command)
         );
         let is_single = |figure: &&Figure| {
-            !sweeps::is_pair(figure) && !sweeps.iter().any(|sweep| sweep.has(figure))
+            !sweeps::is_pair(figure, runs) && !sweeps.iter().any(|sweep| sweep.has(figure))
         };
         let single: Vec<&Figure> = run.figures.iter().filter(is_single).collect();
         page.push_str("<div class=\"charts\">\n");
@@ -144,6 +144,9 @@ fn heat_maps(page: &mut String, runs: &[&Run]) {
         let [Some(from), Some(to)] = PAIR.map(|key| figure.parameter(key)) else {
             continue;
         };
+        if !sweeps::is_pair(figure, runs) {
+            continue;
+        }
         let name = format!(
             "{}, {} cores",
             figure.name_without(&PAIR),
@@ -270,7 +273,7 @@ fn published(page: &mut String, runs: &[&Run]) {
     // The nearest that we have, on the first boot; pairs of cores have a picture of their own.
     let is_near = |figure: &&Figure| match run.name.as_str() {
         "micro" | "lrpc" => figure.operation.contains("LRPC"),
-        _ => !sweeps::is_pair(figure),
+        _ => !sweeps::is_pair(figure, runs),
     };
     let times = run.figures.iter().filter(|figure| figure.unit.is_time());
     let ours = times.filter(is_near);

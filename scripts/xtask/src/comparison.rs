@@ -53,7 +53,7 @@ pub fn table(run: &Run) -> String {
     if run.figures.is_empty() {
         let _ = writeln!(
             text,
-            "no figures: {} measures none that {} tells; --accel icount tells instructions",
+            "no figures: {} measures none that {} tells; --accel icount tells instructions, --coherence cache lines",
             run.name, conditions.accelerator
         );
     } else {

@@ -52,6 +52,46 @@ code { font-size: 13px; overflow-wrap: anywhere; }
 </style>
 "#;
 
+/// The pictures of a page, with the heading that each stands under: what a browser or a paper takes as
+/// a file of its own.
+pub fn pictures(page: &str) -> impl Iterator<Item = (String, String)> + '_ {
+    const OPEN: &str = "<svg class=\"chart\"";
+    const CLOSE: &str = "</svg>";
+    let starts = page.match_indices(OPEN).map(|(at, _)| at);
+    starts.filter_map(move |at| {
+        let end = at + page[at..].find(CLOSE)?;
+        let heading = page[..at].rfind("<h2>").map_or("", |at| &page[at + 4..]);
+        let heading = heading
+            .split_once("</h2>")
+            .map_or("", |(heading, _)| heading);
+        let picture = &page[at..end + CLOSE.len()];
+        let (_, title) = picture.split_once("<title>")?;
+        let (title, _) = title.split_once("</title>")?;
+        let (opening, inner) = picture.split_once('>')?;
+        let whole = format!(
+            "{opening} xmlns=\"http://www.w3.org/2000/svg\">\n{STYLE}\
+             <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>{inner}\n"
+        );
+        Some((format!("{heading} {title}"), whole))
+    })
+}
+
+/// A title as part of a file's name.
+pub fn slug(title: &str) -> String {
+    let words = title.split(|one: char| !one.is_ascii_alphanumeric());
+    let mut slug = String::new();
+    for word in words.filter(|word| !word.is_empty()) {
+        if slug.len() + word.len() > 60 {
+            break;
+        }
+        if !slug.is_empty() {
+            slug.push('-');
+        }
+        slug.push_str(&word.to_ascii_lowercase());
+    }
+    slug
+}
+
 /// What ends a page.
 pub const END: &str = "</body>\n</html>\n";
 
@@ -96,4 +136,33 @@ pub fn shortened(text: &str, most: usize) -> String {
     }
     let kept: String = text.chars().take(most.saturating_sub(1)).collect();
     kept + "…"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_are_files_of_their_own() {
+        let page = "<h2>lrpc</h2><svg class=\"chart\" viewBox=\"0 0 9 9\"><title>a &amp; b</title>\
+            <text>1</text></svg><td><svg>no chart</svg></td><h2>wake</h2>\
+            <svg class=\"chart\"><title>c</title></svg>";
+        let found: Vec<_> = pictures(page).collect();
+        let titles: Vec<&str> = found.iter().map(|(title, _)| title.as_str()).collect();
+        assert_eq!(titles, ["lrpc a &amp; b", "wake c"]);
+        for (_, picture) in &found {
+            assert!(picture.starts_with("<svg class=\"chart\"") && picture.ends_with("</svg>\n"));
+            assert!(picture.contains("xmlns") && picture.contains("<style>"));
+        }
+        assert!(found[0].1.contains("<text>1</text>") && !found[0].1.contains("no chart"));
+    }
+
+    #[test]
+    fn slugs_are_names_of_files() {
+        assert_eq!(
+            slug("Round trip, 2 cores: µs/op"),
+            "round-trip-2-cores-s-op"
+        );
+        assert!(slug(&"word ".repeat(40)).len() <= 60);
+    }
 }

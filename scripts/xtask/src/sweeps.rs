@@ -44,9 +44,18 @@ pub struct Scaling {
     fit: Option<Fit>,
 }
 
-/// Whether a figure is of a pair of cores.
-pub fn is_pair(figure: &Figure) -> bool {
-    PAIR.iter().all(|key| figure.parameter(key).is_some())
+/// Whether a figure is of one of several pairs of cores. Where all are of one pair, it goes without
+/// saying.
+pub fn is_pair(figure: &Figure, runs: &[&Run]) -> bool {
+    let pair = |figure: &Figure| PAIR.map(|key| figure.parameter(key));
+    let own = pair(figure);
+    let is_other = |other: &Figure| {
+        other.operation == figure.operation
+            && other.conditions.cores == figure.conditions.cores
+            && pair(other) != own
+    };
+    let mut figures = runs.iter().flat_map(|run| &run.figures);
+    own.iter().all(Option::is_some) && figures.any(is_other)
 }
 
 /// The value along an axis.
@@ -62,7 +71,7 @@ pub fn of<'run>(runs: &[&'run Run]) -> Vec<Sweep<'run>> {
     let figures: Vec<&Figure> = runs
         .iter()
         .flat_map(|run| &run.figures)
-        .filter(|figure| !is_pair(figure))
+        .filter(|figure| !is_pair(figure, runs))
         .collect();
     let family = |figure: &Figure| (figure.operation.clone(), figure.unit);
     let mut sweeps = Vec::new();
@@ -97,7 +106,9 @@ fn by_line<'run>(figures: &[&'run Figure], axis: &'static str, by_cores: bool) -
         let Some(at) = value(figure, axis) else {
             continue;
         };
-        let mut name = figure.name_without(&[axis]);
+        // Of which pair is clear, where there is one.
+        let [from, to] = PAIR;
+        let mut name = figure.name_without(&[axis, from, to]);
         if by_cores && cores.len() > 1 {
             let _ = write!(name, ", {} cores", figure.conditions.cores);
         }

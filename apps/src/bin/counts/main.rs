@@ -13,8 +13,8 @@
 
 extern crate alloc;
 
+mod members;
 mod operations;
-mod team;
 
 use alloc::collections::BTreeSet;
 use alloc::format;

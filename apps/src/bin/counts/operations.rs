@@ -1,8 +1,9 @@
 //! The operations, and the most messages that each may take.
 
-use crate::team::{Order, Team};
+use crate::members::{Order, member, tell};
 use abi::layout::PAGE;
 use alloc::vec::Vec;
+use apps::team::Team;
 use rt::capability::{self, Address};
 use rt::interface::{Error, counter};
 use rt::span::Area;
@@ -41,7 +42,7 @@ impl Stage {
         Ok(Self {
             cores,
             team: if cores > 1 {
-                Some(Team::gather()?)
+                Some(Team::gather(member)?)
             } else {
                 None
             },
@@ -68,7 +69,7 @@ impl Stage {
         let mut pages = Vec::new();
         for _ in 0..repeat {
             let page = team.span.map(PAGE)?;
-            team.tell(readers, Order::Touch, page.address(), 1);
+            tell(team, 0..readers, Order::Touch, page.address(), 1);
             if team.wait() > 0 {
                 return Err(Error::NotMapped);
             }
@@ -85,7 +86,7 @@ impl Stage {
             frames.push(memory::frame(PAGE).map_err(|_| Error::NoMemory)?);
         }
         let team = self.team()?;
-        team.tell(receivers, Order::Receive, 0, repeat);
+        tell(team, 0..receivers, Order::Receive, 0, repeat);
         let domains: Vec<_> = team.domains().take(receivers).collect();
         for frame in &frames {
             for domain in &domains {
@@ -186,7 +187,7 @@ pub const ALL: &[Operation] = &[
         go: |stage, number| {
             let page = stage.pages[number as usize];
             let team = stage.team()?;
-            team.tell(1, Order::Unmap, page.address(), 1);
+            tell(team, 0..1, Order::Unmap, page.address(), 1);
             match team.wait() {
                 0 => Ok(()),
                 _ => Err(Error::NotMapped),
@@ -199,7 +200,7 @@ pub const ALL: &[Operation] = &[
         most: |_| 4,
         prepare: |stage, repeat| {
             stage.make_frames(repeat, 0)?;
-            stage.team()?.tell(1, Order::Receive, 0, repeat);
+            tell(stage.team()?, 0..1, Order::Receive, 0, repeat);
             Ok(())
         },
         go: |stage, number| {

@@ -7,6 +7,7 @@
 //! | [`results`]   | folders of results                                        |
 //! | [`compare`]   | what changed between two folders                          |
 //! | [`merge`]     | joins folders                                             |
+//! | [`pictures`]  | the report's pictures as files                            |
 //! | [`plan`]      | the boots of a run as commands of their own               |
 //! | [`baseline`]  | holds the main figures against those that were kept       |
 
@@ -14,6 +15,7 @@ pub mod baseline;
 pub mod catalogue;
 pub mod compare;
 pub mod merge;
+pub mod pictures;
 pub mod plan;
 pub mod results;
 
@@ -66,6 +68,8 @@ pub enum Command {
     Compare(compare::CompareOptions),
     /// Joins folders of results into one, with a report of all
     Merge(merge::MergeOptions),
+    /// Writes the pictures of a folder's report, each as an SVG file of its own
+    Pictures(pictures::PictureOptions),
     /// Writes one command a boot, for GNU parallel or a Slurm array; merge joins their folders
     Plan(plan::PlanOptions),
     /// Holds the main operations' icount figures against those of the sources' baseline
@@ -174,6 +178,7 @@ pub fn bench(options: &BenchOptions) -> u8 {
         Some(Command::Host(options)) => return crate::peers::host(options),
         None => measure_all(options),
         Some(Command::Compare(options)) => compare::compare(options).and_then(|text| say(&text)),
+        Some(Command::Pictures(options)) => pictures::pictures(options).and_then(|text| say(&text)),
         Some(Command::Merge(options)) => merge::merge(options).and_then(|text| say(&text)),
         Some(Command::Plan(options)) => plan::plan(options, &Project::here())
             .and_then(|(commands, help)| say(&commands).map(|()| eprint!("{help}"))),
