@@ -3,11 +3,12 @@
 
 pub mod probe;
 
-use abi::layout::DIRECT_MAP;
+use abi::layout::{DIRECT_MAP, PAGE};
 use abi::syscall::rights;
 use alloc::vec::Vec;
 use rt::interface::{self, Error};
 use rt::monitor;
+use trace::{FIXED, TRACE};
 
 /// Most ranges of one core; more means that the answers go round in circles.
 const MAX_RANGES: usize = 4096;
@@ -44,6 +45,11 @@ impl Mapping {
     /// Whether it belongs to the direct map: the private RAM that the core owns.
     pub fn is_direct(&self) -> bool {
         self.address == DIRECT_MAP.wrapping_add(self.physical)
+    }
+
+    /// Whether it is of the trace, and ring 3 may do what [`Self::rights`] say.
+    pub fn is_open(&self) -> bool {
+        (TRACE..FIXED + PAGE).contains(&self.address)
     }
 
     /// Whether it is a device and no memory.

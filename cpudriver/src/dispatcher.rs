@@ -198,6 +198,11 @@ impl Dispatcher {
         core::str::from_utf8(&self.name[..end]).unwrap_or("?")
     }
 
+    /// Its handle, as it is recorded.
+    pub fn handle(&self) -> u32 {
+        self.link.handle().map_or(u32::MAX, |handle| handle as u32)
+    }
+
     /// Whether it could run right now.
     pub fn can_run(&self) -> bool {
         self.state == State::Runnable && !self.stopped

@@ -42,6 +42,9 @@ pub fn boot() -> ! {
         Err(error) => give_up(format_args!("{error}")),
     };
     let options = CommandLine::parse(machine.command_line());
+    if let Err(error) = options.trace {
+        give_up(format_args!("{error}"));
+    }
     let (cores, debug_exit, test_hooks) = (options.cores, options.debug_exit, options.test_hooks);
     (machine.debug_exit, machine.test_hooks) = (debug_exit.into(), test_hooks.into());
     if let Some(cores) = cores {

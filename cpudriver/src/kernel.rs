@@ -7,11 +7,13 @@ use crate::dispatcher::{CSpace, own_slot};
 use crate::fault;
 use crate::local::Local;
 use crate::processor::{DEVICE_NOT_AVAILABLE, MONITOR, Processor};
+use crate::recording::{self, note};
 use crate::system_calls::refusal;
 use abi::capability::{
     Address, INDEX_BITS, Kind, OWN_DISPATCHER, OWN_DOORBELL, OWN_SPACE, ROOT_CNODE, Resource,
     Rights, SLOT_BYTES, TASK_CNODE, VECTORS, monitor,
 };
+use abi::exception::PAGE_FAULT;
 use abi::layout::{DIRECT_MAP, KERNEL_RECORD, PAGE, USER_STACK_TOP, USER_STARTUP};
 use abi::machine::Machine;
 use abi::record::{CoreRecord, state};
@@ -19,6 +21,7 @@ use abi::syscall::{DISPATCHER_BYTES, Error, FIRST_DOORBELL, priority};
 use capabilities::capability::Marks;
 use capabilities::{Caller, Capability, Database, Progress, Retype, SlotId};
 use core::mem::MaybeUninit;
+use trace::event;
 
 /// Capabilities that one call takes away, or slots of containers that it looks at.
 pub const STEP: u32 = 32;
@@ -98,6 +101,7 @@ impl Kernel {
         let kernel = unsafe { KERNEL.get_mut() }.write(kernel);
         // SAFETY: the record is mapped, and this core's to write.
         unsafe { (&raw mut (*self::record()).started_tsc).write_volatile(cpu::time_stamp()) };
+        recording::initialise(machine);
         set_state(state::STARTED);
         kernel
     }
@@ -184,6 +188,7 @@ impl Kernel {
         self.processor.set_priority(MONITOR, priority::MONITOR);
         let monitor = self.processor.dispatcher(MONITOR).ok_or(Error::NotFound)?;
         monitor.name = *b"monitor\0\0\0\0\0\0\0\0\0";
+        recording::made(MONITOR, &monitor.name);
         monitor.registers.rip = record.monitor_entry;
         monitor.registers.rsp = USER_STACK_TOP;
         monitor.registers.rdi = USER_STARTUP;
@@ -265,6 +270,9 @@ impl Kernel {
 
     /// An exception of the dispatcher that ran.
     pub fn exception(&mut self, frame: &Frame) {
+        if frame.vector == PAGE_FAULT {
+            note(event::PAGE_FAULT, cpu::fault_address(), frame.error as u32);
+        }
         if frame.vector != DEVICE_NOT_AVAILABLE || !self.processor.begin_float() {
             self.processor.note_fault(frame);
             self.fault();

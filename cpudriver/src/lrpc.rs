@@ -16,13 +16,15 @@
 
 use crate::dispatcher::{Link, State, own_slot, own_slots};
 use crate::kernel::Kernel;
-use crate::processor::Processor;
+use crate::processor::{Processor, blocked, woken};
+use crate::recording::{self, note};
 use crate::scheduler::Wake;
 use crate::system_calls::refusal;
 use abi::capability::{Kind, Rights, SLOT_BYTES};
 use abi::layout::DIRECT_MAP;
 use abi::syscall::{Error, RESUME};
 use capabilities::SlotId;
+use trace::event::{LRPC_CALL, LRPC_REPLY};
 
 /// Words of a call and of an answer.
 pub type Words = [u64; 5];
@@ -65,6 +67,7 @@ impl Processor {
         };
         one.state = State::Runnable;
         one.answer(0, message);
+        woken(server, Wake::Call);
         if one.owes_turns {
             self.rouse(server, Wake::Call);
         }
@@ -106,9 +109,13 @@ impl Processor {
         let caller = self.dispatcher(client)?;
         (caller.endpoint, caller.badge, caller.ticket) = (endpoint, badge, ticket);
         match server {
-            Some(server) => self.connect(client, server),
+            Some(server) => {
+                self.connect(client, server);
+                blocked(client, State::Calling);
+            }
             None => {
                 caller.state = State::Queued;
+                blocked(client, State::Queued);
                 self.endpoint(endpoint)?.queued += 1;
             }
         }
@@ -138,9 +145,11 @@ impl Processor {
         if !is_fault {
             caller.answer(0, with(0, words));
         }
+        note(LRPC_REPLY, words[0], client as u32);
         if is_fault && words[0] != RESUME {
             self.end(client, State::Faulted);
         } else {
+            woken(client, Wake::Call);
             self.rouse(client, Wake::Call);
         }
         // The server ran on its client's time; from now on it runs on its own.
@@ -173,6 +182,12 @@ impl Kernel {
         }
         if let Some(client) = self.processor.current_dispatcher() {
             client.gives = give;
+        }
+        if recording::is_on(LRPC_CALL) {
+            let at = self.processor.endpoint(base);
+            let owner = at.and_then(|at| at.owner.handle());
+            let server = owner.map_or(u32::MAX, |owner| owner as u32);
+            recording::write(LRPC_CALL, 0, words[0], server);
         }
         if let Some(server) = self.processor.call(current, base, badge) {
             self.processor.deliver(server, base, with(badge, words));

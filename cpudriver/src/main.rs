@@ -17,6 +17,7 @@
 //! | `lrpc`           | calls from one dispatcher to another                            |
 //! | `finalise`       | what goes with a capability                                     |
 //! | `system_calls`   | what ring 3 may ask for                                         |
+//! | `recording`      | what is recorded of all this in the trace                       |
 //! | `clock`          | nanoseconds since the start                                     |
 //! | `fault`          | reports of what went wrong in ring 0                            |
 //! | `log`            | the log ring                                                    |
@@ -38,6 +39,7 @@ mod local;
 mod log;
 mod lrpc;
 mod processor;
+mod recording;
 mod scheduler;
 mod system_calls;
 

@@ -23,17 +23,19 @@ use crate::dispatcher::{Dispatcher, Endpoint, Link, State};
 use crate::fault;
 use crate::kernel::{count, record};
 use crate::local::Local;
+use crate::recording::{self, note};
 use crate::scheduler::{Scheduler, Wake};
 use abi::capability::ENDPOINT_BYTES;
 use abi::exception::{Detail, PAGE_FAULT};
 use abi::layout::DIRECT_MAP;
-use abi::limits::MAX_DISPATCHERS;
+use abi::limits::{DISPATCHER_NAME_BYTES, MAX_DISPATCHERS};
 use abi::machine::Machine;
 use abi::syscall::{DISPATCHER_BYTES, Error, FIRST_DOORBELL, LAST_DOORBELL};
 use arrayvec::ArrayVec;
 use capabilities::SlotId;
 use core::ptr::null_mut;
 use core::sync::atomic::Ordering::Relaxed;
+use trace::event::{BLOCKS, ENDED, IDLE, INTERRUPT, RESUMES, RUNS, WAKES};
 
 /// Handle of the monitor's dispatcher, without which the core has no part in the system.
 pub const MONITOR: usize = 0;
@@ -43,6 +45,19 @@ pub const DEVICE_NOT_AVAILABLE: u64 = 7;
 
 /// Stands for whoever runs while nobody does, and takes the registers of one that is gone.
 static NOBODY: Local<Dispatcher> = Local::new(Dispatcher::new(Link::NOBODY, 0));
+
+/// In the record that a dispatcher does not run: it was stopped. Else it is its state.
+const STOPPED: u64 = 8;
+
+/// Records that one can run that could not.
+pub fn woken(handle: usize, by: Wake) {
+    note(WAKES, by as u64, handle as u32);
+}
+
+/// Records that one cannot run any more.
+pub fn blocked(handle: usize, state: State) {
+    note(BLOCKS, state as u64, handle as u32);
+}
 
 /// Some of the dispatchers.
 pub type Handles = ArrayVec<usize, MAX_DISPATCHERS>;
@@ -64,6 +79,8 @@ pub struct Processor {
     pub offered_slot: Option<SlotId>,
     /// Who runs may have to change.
     pub attention: bool,
+    /// Nobody has run since the core went idle.
+    was_idle: bool,
     scheduler: Scheduler<MAX_DISPATCHERS>,
     /// Deadlines of those that wait, the next first: nanoseconds and handle.
     deadlines: ArrayVec<(u64, u8), MAX_DISPATCHERS>,
@@ -96,6 +113,7 @@ impl Processor {
             doorbells: [Link::NOBODY; 256],
             offered_slot: None,
             attention: true,
+            was_idle: false,
             scheduler: Scheduler::new(),
             deadlines: ArrayVec::new(),
             armed_ns: u64::MAX,
@@ -164,6 +182,7 @@ impl Processor {
         // SAFETY: private RAM that was just retyped for this, or set aside by the loader.
         unsafe { place.write(dispatcher) };
         TABLE[handle].store(place, Relaxed);
+        recording::made(handle, &[0; DISPATCHER_NAME_BYTES]);
     }
 
     /// Handle of the dispatcher whose memory starts at `physical`.
@@ -210,6 +229,7 @@ impl Processor {
         if let Some(dispatcher) = self.dispatcher(handle) {
             dispatcher.in_fault = false;
             dispatcher.state = state;
+            note(ENDED, 0, handle as u32);
             if handle == MONITOR {
                 fault::monitor_ended(dispatcher);
             }
@@ -242,6 +262,7 @@ impl Processor {
         dispatcher.scheduled = false;
         if !dispatcher.has_ended() {
             dispatcher.state = State::Exited;
+            note(ENDED, 0, handle as u32);
         }
         let caller = core::mem::take(&mut dispatcher.caller);
         let endpoints = core::mem::take(&mut dispatcher.endpoints);
@@ -269,6 +290,7 @@ impl Processor {
                 if let Some(dispatcher) = self.dispatcher(handle) {
                     dispatcher.state = State::Faulted;
                 }
+                note(ENDED, 0, handle as u32);
                 ending.push(handle);
                 self.signal(MONITOR, Wake::Call);
             } else {
@@ -352,6 +374,7 @@ impl Processor {
         {
             dispatcher.state = State::Runnable;
             dispatcher.answer(error as u64, [0; 6]);
+            woken(handle, Wake::Call);
             self.rouse(handle, Wake::Call);
         }
     }
@@ -439,6 +462,7 @@ impl Processor {
         if let Some(dispatcher) = self.dispatcher(handle) {
             dispatcher.state = State::Paging;
         }
+        blocked(handle, State::Paging);
         self.signal(MONITOR, Wake::Call);
     }
 
@@ -448,9 +472,14 @@ impl Processor {
         let Some(dispatcher) = self.dispatcher(handle) else {
             return;
         };
-        dispatcher.stopped = false;
+        let waited = core::mem::take(&mut dispatcher.stopped) || dispatcher.state == State::Paging;
         if dispatcher.state == State::Paging {
             dispatcher.state = State::Runnable;
+        }
+        if waited && dispatcher.can_run() {
+            woken(handle, Wake::Call);
+        } else if waited && !dispatcher.has_ended() {
+            blocked(handle, dispatcher.state);
         }
         let (state, physical, link) = (dispatcher.state, dispatcher.endpoint, dispatcher.link);
         if state == State::Receiving
@@ -467,7 +496,10 @@ impl Processor {
         let Some(dispatcher) = self.dispatcher(handle) else {
             return;
         };
-        dispatcher.stopped = true;
+        let was_stopped = core::mem::replace(&mut dispatcher.stopped, true);
+        if !was_stopped && !dispatcher.has_ended() {
+            note(BLOCKS, STOPPED, handle as u32);
+        }
         let (state, physical) = (dispatcher.state, dispatcher.endpoint);
         if state == State::Receiving
             && let Some(endpoint) = self.endpoint(physical)
@@ -514,6 +546,7 @@ impl Processor {
         if let Some(dispatcher) = self.dispatcher(handle) {
             dispatcher.state = State::Runnable;
         }
+        woken(handle, by);
         self.rouse(handle, by);
     }
 
@@ -528,6 +561,7 @@ impl Processor {
             && let Some(dispatcher) = self.dispatcher(current)
         {
             dispatcher.state = state;
+            blocked(current, state);
             dispatcher.deadline_ns = deadline_ns;
             if deadline_ns != 0 {
                 let earlier = |entry: &(u64, u8)| entry.0 <= deadline_ns;
@@ -596,6 +630,8 @@ impl Processor {
         self.arm_timer();
         let Some((context, next)) = chosen else {
             count!(idle);
+            note(IDLE, 0, 0);
+            self.was_idle = true;
             wait_for_interrupt();
         };
         CONTEXT.store(context, Relaxed);
@@ -603,7 +639,10 @@ impl Processor {
         let dispatcher = unsafe { &mut *next };
         if next != CURRENT.load(Relaxed) {
             self.switch(dispatcher);
+        } else if recording::is_on(RESUMES) && self.was_idle {
+            recording::write(RESUMES, 0, 0, dispatcher.handle());
         }
+        self.was_idle = false;
         // SAFETY: its address space was loaded when it became the current one.
         unsafe { resume_user(&dispatcher.registers) }
     }
@@ -612,6 +651,7 @@ impl Processor {
     #[inline]
     fn switch(&mut self, dispatcher: &mut Dispatcher) {
         count!(switches);
+        note(RUNS, 0, dispatcher.handle());
         let holder = FLOAT_HOLDER.load(Relaxed);
         if holder != 0 || dispatcher.uses_float {
             self.switch_float(holder, dispatcher);
@@ -726,6 +766,7 @@ impl Processor {
     /// An interrupt from outside.
     pub fn interrupt(&mut self, vector: u64) {
         count!(interrupts);
+        note(INTERRUPT, 0, vector as u32);
         if vector == u64::from(TIMER_VECTOR) {
             self.apic.end_of_interrupt();
             self.timer();

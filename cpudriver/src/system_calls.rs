@@ -19,12 +19,14 @@ use crate::kernel::{Kernel, count, kernel};
 use crate::log;
 use crate::lrpc::Outcome;
 use crate::processor::MONITOR;
+use crate::recording::note;
 use crate::scheduler::Wake;
 use ::capabilities::Error as Denial;
 use abi::capability::{Kind, Resource, Rights, VECTORS};
 use abi::syscall::{self, Error};
 use core::fmt::{self, Write};
 use loader::paging::Refusal;
+use trace::event::{CALL, CALL_DONE, CAPABILITY, RING};
 
 /// Arguments of a call, in the order of the ABI.
 pub type Arguments = [u64; 6];
@@ -61,18 +63,69 @@ pub fn refusal(error: Denial) -> Error {
     }
 }
 
-/// Carries out a call of the current dispatcher; true where somebody else may have to run.
+/// Whether a call is LRPC, which is recorded as such.
+const fn is_lrpc(number: u64) -> bool {
+    use syscall::{CALL, CALL_GIVE, REPLY, REPLY_GIVE, REPLY_RECEIVE};
+    matches!(
+        number,
+        CALL | CALL_GIVE | REPLY | REPLY_GIVE | REPLY_RECEIVE
+    )
+}
+
+/// Whether a call changes the capabilities of this core.
+const fn changes_capabilities(number: u64) -> bool {
+    use syscall::{
+        CLEAN, COPY, DELETE, INSERT, MINT, MOVE, NOTE_SHARED, OFFER_SLOT, REMOVE, RETYPE, REVOKE,
+    };
+    matches!(
+        number,
+        CLEAN
+            | COPY
+            | DELETE
+            | INSERT
+            | MINT
+            | MOVE
+            | NOTE_SHARED
+            | OFFER_SLOT
+            | REMOVE
+            | RETYPE
+            | REVOKE
+    )
+}
+
+/// Carries out the call `NUMBER` of the current dispatcher; true where somebody else may have to run.
 #[inline(always)]
-fn enter(arguments: Arguments, call: impl FnOnce(&mut Kernel, Arguments) -> Answer) -> bool {
+fn enter<const NUMBER: u64>(
+    arguments: Arguments,
+    call: impl FnOnce(&mut Kernel, Arguments) -> Answer,
+) -> bool {
     // SAFETY: an entry into ring 0 from ring 3, and the only reference.
     let kernel = unsafe { kernel() };
     count!(system_calls);
+    if !is_lrpc(NUMBER) {
+        note(CALL, arguments[0], NUMBER as u32);
+    }
+    // In each arm by itself: so what is recorded of it is worked out where it is.
+    let done = |error: u64| {
+        if changes_capabilities(NUMBER) {
+            let slot = arguments[usize::from(NUMBER == syscall::INSERT)];
+            note(CAPABILITY, slot, NUMBER as u32 | (error as u32) << 16);
+        }
+        if !is_lrpc(NUMBER) {
+            note(CALL_DONE, error, NUMBER as u32);
+        }
+    };
     match call(kernel, arguments) {
-        Ok(Outcome::Done) => kernel.processor.leave_error(0),
+        Ok(Outcome::Done) => {
+            done(0);
+            kernel.processor.leave_error(0);
+        }
         Ok(Outcome::Results(results) | Outcome::Blocked(results)) => {
+            done(0);
             kernel.processor.leave_results(0, results);
         }
         Err(Refusal { error, level }) => {
+            done(error as u64);
             let results = [level, 0, 0, 0, 0, 0];
             kernel.processor.leave_results(error as u64, results);
         }
@@ -85,18 +138,26 @@ type Entry = extern "C" fn(u64, u64, u64, u64, u64, u64) -> bool;
 
 /// Defines the function that carries out a call.
 macro_rules! entry {
-    ($name:ident, $call:expr) => {
+    ($name:ident, $number:expr, $call:expr) => {
         pub extern "C" fn $name(a: u64, b: u64, c: u64, d: u64, e: u64, f: u64) -> bool {
-            enter([a, b, c, d, e, f], $call)
+            enter::<{ $number }>([a, b, c, d, e, f], $call)
         }
     };
 }
 
-entry!(no_such_call, |_, _| Err(Error::NoSuchCall.into()));
-entry!(slow_call, |kernel, [endpoint, words @ ..]| {
-    Ok(kernel.call(endpoint, words, false)?)
-});
-entry!(slow_reply_receive, |kernel, [endpoint, words @ ..]| {
+entry!(no_such_call, syscall::LAST + 1, |_, _| Err(
+    Error::NoSuchCall.into()
+));
+entry!(
+    slow_call,
+    syscall::CALL,
+    |kernel, [endpoint, words @ ..]| { Ok(kernel.call(endpoint, words, false)?) }
+);
+entry!(slow_reply_receive, syscall::REPLY_RECEIVE, |kernel,
+                                                    [
+    endpoint,
+    words @ ..,
+]| {
     kernel.reply(words, false)?;
     Ok(kernel.receive(endpoint, 0)?)
 });
@@ -107,7 +168,7 @@ pub static CALLS: [Entry; syscall::LAST as usize + 2] = {
     macro_rules! fill {
         ($($number:ident: $call:expr;)*) => {$(
             table[syscall::$number as usize] = {
-                entry!(call, $call);
+                entry!(call, syscall::$number, $call);
                 call
             };
         )*};
@@ -283,6 +344,7 @@ fn ring(kernel: &mut Kernel, doorbell: u64) -> Answer {
     let core = kernel.processor.machine.cores().get(core as usize);
     let apic_id = core.ok_or(Error::NotFound)?.apic_id;
     count!(doorbells_sent);
+    note(RING, number / VECTORS, vector as u32);
     kernel.processor.apic.send(apic_id, vector as u8);
     DONE
 }

@@ -3,12 +3,15 @@
 //! ```text
 //!  virtual address          what                                          who     rights
 //!  ------------------------------------------------------------------------------------
+//!  ffff_ffff_c000_0000  control page and ring of the trace                kernel  rw-
 //!  ffff_ffff_b000_0000  kernel stacks, a guard page below each            kernel  rw-
 //!  ffff_ffff_a200_0000  symbol table of CPU driver and monitor            kernel  r--
 //!  ffff_ffff_a100_0000  log ring                                          kernel  rw-
 //!  ffff_ffff_a000_1000  local APIC (uncached)                             kernel  rw-
 //!  ffff_ffff_a000_0000  core record                                       kernel  rw-
 //!  ffff_ffff_8000_0000  CPU driver image, this core's copy                kernel  r-x r-- rw-
+//!  ffff_a000_1000_0000  what never changes of the ring of the trace       user    r--
+//!  ffff_a000_0000_0000  control page and ring of the trace, this core's   user    rw-
 //!  ffff_8000_0000_0000  + p: private RAM of this core, nobody else's      kernel  rw- (image text: r--)
 //!  ------------------------------------------------------------------------------------
 //!  0000_7100_0000_0000  startup page                                      user    r--
@@ -26,6 +29,8 @@
 //!  ------------------------------------------------------------------------------------
 //!  low memory, physical = virtual while a core starts: the trampoline page
 //! ```
+//!
+//! The trace is the one thing in the upper half that ring 3 may touch: it is there in every address space.
 //!
 //! All cores use the same addresses; what differs is the physical memory behind them.
 
@@ -60,6 +65,9 @@ pub const KERNEL_STACK_COUNT: u64 = 4;
 pub const fn kernel_stack_top(index: u64) -> u64 {
     KERNEL_STACKS + (index + 1) * (KERNEL_STACK_BYTES + PAGE)
 }
+
+/// The trace of this core ([`trace::TRACE`]) as the CPU driver sees it: ring 0 may not touch what ring 3 may.
+pub const KERNEL_TRACE: u64 = 0xffff_ffff_c000_0000;
 
 /// Lowest address a user mapping may have: page zero and its surroundings stay empty so
 /// that null pointers fault.

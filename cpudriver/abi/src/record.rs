@@ -5,7 +5,7 @@
 //! each multiple of 2 MiB, and from there the log ring. So the last words of a core that
 //! faulted need no working console.
 
-use crate::limits::LOG_BYTES;
+use crate::limits::{DISPATCHER_NAME_BYTES, LOG_BYTES, MAX_DISPATCHERS};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// First word of every record: "ATOLLCPU" as it lies in memory.
@@ -90,6 +90,11 @@ pub struct CoreRecord {
     /// Where the name of the dispatcher that ran last lies: [`crate::limits::DISPATCHER_NAME_BYTES`], UTF-8,
     /// filled up with zeros. 0: none ran yet.
     pub current_name: u64,
+    /// Control page of the trace; the ring lies behind it. See [`trace::Control`].
+    pub trace: u64,
+    /// Names of the dispatchers by handle, each UTF-8 and filled up with zeros: of those that there are, or
+    /// were last.
+    pub names: [[u8; DISPATCHER_NAME_BYTES]; MAX_DISPATCHERS],
 }
 
 /// What a CPU driver counts.

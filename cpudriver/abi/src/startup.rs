@@ -58,6 +58,10 @@ pub struct Startup {
     pub function: u64,
     /// What that function is given.
     pub argument: u64,
+    /// For traces: where the channel to the monitor and the frame lie in physical memory; 0: not said.
+    pub monitor_channel_physical: u64,
+    /// As above.
+    pub frame_physical: u64,
     /// Bytes of the arguments in `arguments`.
     pub arguments_bytes: u64,
     /// Bytes of the environment, which follows them there.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  region ─► core record │ CPU driver │ stacks │ log │ symbols │ machine │ dispatcher │
-//!            monitor image, stack, startup page, heap │ page tables │ free …
+//!            monitor image, stack, startup page, heap │ page tables │ trace │ free …
 //! ```
 //!
 //! The kernel half maps that core's private RAM and nothing else. Pages that hold code or
@@ -14,18 +14,19 @@ use crate::paging::{
     self, GLOBAL, NO_EXECUTE, PRESENT, TableMemory, UNCACHED, USER, WRITABLE, index,
 };
 use crate::program::{Program, ProgramError, Segment};
-use abi::command_line::CommandLine;
+use abi::command_line::{BadTrace, CommandLine};
 use abi::layout::{
     DIRECT_MAP, KERNEL_HALF, KERNEL_IMAGE, KERNEL_LOCAL_APIC, KERNEL_LOG, KERNEL_RECORD,
-    KERNEL_STACK_BYTES, KERNEL_STACK_COUNT, KERNEL_SYMBOLS, LARGE_PAGE, MONITOR_BUNDLE,
-    MONITOR_LOG, MONITOR_MACHINE, PAGE, USER_HEAP, USER_IMAGE, USER_STACK_BYTES, USER_STACK_TOP,
-    USER_STARTUP, kernel_stack_top,
+    KERNEL_STACK_BYTES, KERNEL_STACK_COUNT, KERNEL_SYMBOLS, KERNEL_TRACE, LARGE_PAGE,
+    MONITOR_BUNDLE, MONITOR_LOG, MONITOR_MACHINE, PAGE, USER_HEAP, USER_IMAGE, USER_STACK_BYTES,
+    USER_STACK_TOP, USER_STARTUP, kernel_stack_top,
 };
 use abi::limits::LOG_BYTES;
 use abi::machine::Machine;
 use abi::record::{self, CoreRecord};
 use abi::startup::{self, Startup};
 use abi::syscall::{DISPATCHER_BYTES, Error, FIRST_DOORBELL};
+use trace::{FIXED, Fixed, TRACE};
 use zerocopy::{FromZeros, IntoBytes};
 
 /// Pages that a CPU driver image may take.
@@ -36,6 +37,8 @@ const MAX_MONITOR_PAGES: u64 = 4096;
 pub const MONITOR_HEAP_BYTES: u64 = 1 << 20;
 /// The monitor's first CNodes: root and task.
 const CNODE_PAGES: u64 = 2;
+/// Two pages of the trace, which it has even where nothing is recorded, and one that stands for its ring.
+const TRACE_PAGES: u64 = 3;
 /// Page tables beyond those that grow with RAM and bundle.
 const FIXED_TABLES: u64 = 64;
 
@@ -83,8 +86,10 @@ pub enum ImageError {
     CpuDriver(ProgramError),
     /// The monitor cannot be loaded.
     Monitor(ProgramError),
-    /// The core's private RAM is too small: bytes that are needed.
-    NoRoom(u64),
+    /// The core's private RAM is too small: bytes that are needed, and of them for its trace.
+    NoRoom(u64, u64),
+    /// The machine's command line does not say clearly what is recorded.
+    Trace,
     /// Two things were mapped at one address: the layout contradicts itself.
     Layout(Error),
 }
@@ -95,11 +100,19 @@ impl core::fmt::Display for ImageError {
             Self::NoSuchCore => formatter.write_str("the machine has no such core"),
             Self::CpuDriver(error) => write!(formatter, "the CPU driver: {error}"),
             Self::Monitor(error) => write!(formatter, "the monitor: {error}"),
-            Self::NoRoom(needed) => write!(
+            Self::NoRoom(needed, 0) => write!(
                 formatter,
                 "a core needs {} KiB of RAM of its own: give the machine more memory or fewer cores",
                 needed >> 10
             ),
+            Self::NoRoom(needed, trace) => write!(
+                formatter,
+                "a core needs {} KiB of RAM of its own, {} KiB of them for its trace: record less, or \
+                 give the machine more memory or fewer cores",
+                needed >> 10,
+                trace >> 10
+            ),
+            Self::Trace => formatter.write_str("the word `trace=` makes no sense"),
             Self::Layout(error) => write!(
                 formatter,
                 "the address layout contradicts itself: {error:?}"
@@ -112,6 +125,18 @@ struct Plan<'a> {
     cpu_driver: Program<'a>,
     monitor: Program<'a>,
     bytes: u64,
+    /// Records of the trace; 0: it has only its control page.
+    records: u64,
+}
+
+impl Plan<'_> {
+    /// Bytes behind the others for the trace, control page included: whole large pages, and none without records.
+    fn trace_bytes(&self) -> u64 {
+        match self.records {
+            0 => 0,
+            records => trace::bytes(records).next_multiple_of(LARGE_PAGE),
+        }
+    }
 }
 
 impl<'a> Parts<'a> {
@@ -139,6 +164,7 @@ impl<'a> Parts<'a> {
             + (size_of::<Machine>() as u64).div_ceil(PAGE)
             + 1
             + CNODE_PAGES
+            + TRACE_PAGES
             + lives_bytes(core.private_bytes) / PAGE
             + FIXED_TABLES
             + (self.machine.bundle_bytes / LARGE_PAGE + 2)
@@ -147,14 +173,21 @@ impl<'a> Parts<'a> {
         // large page, which are themselves in use.
         let bytes = (pages + pages / 512 + 2) * PAGE;
         let bytes = bytes.next_multiple_of(LARGE_PAGE);
-        if bytes > core.private_bytes {
-            return Err(ImageError::NoRoom(bytes));
-        }
-        Ok(Plan {
+        let trace = CommandLine::parse(self.machine.command_line()).trace;
+        let records = trace.map_err(|BadTrace(_)| ImageError::Trace)?.records;
+        let plan = Plan {
             cpu_driver,
             monitor,
             bytes,
-        })
+            records,
+        };
+        let trace = plan.trace_bytes();
+        // Behind a ring there must be something left: in front of it, the rest of the window is not used.
+        let all = bytes + if trace == 0 { 0 } else { trace + LARGE_PAGE };
+        if all > core.private_bytes {
+            return Err(ImageError::NoRoom(all, trace));
+        }
+        Ok(plan)
     }
 
     fn symbol_bytes(&self) -> u64 {
@@ -180,7 +213,7 @@ impl Window<'_> {
         let start = self.used as usize;
         let end = start + (pages * PAGE) as usize;
         let Some(memory) = self.bytes.get_mut(start..end) else {
-            return Err(ImageError::NoRoom(end as u64));
+            return Err(ImageError::NoRoom(end as u64, 0));
         };
         memory.fill(0);
         self.used = end as u64;
@@ -275,7 +308,7 @@ pub fn build(parts: &Parts<'_>, memory: &mut [u8]) -> Result<CoreRecord, ImageEr
     let machine = parts.machine;
     let core = machine.cores[parts.core];
     if (memory.len() as u64) < plan.bytes {
-        return Err(ImageError::NoRoom(plan.bytes));
+        return Err(ImageError::NoRoom(plan.bytes, 0));
     }
     let window = &mut Window {
         bytes: &mut memory[..plan.bytes as usize],
@@ -331,6 +364,8 @@ pub fn build(parts: &Parts<'_>, memory: &mut [u8]) -> Result<CoreRecord, ImageEr
     let dispatcher = window.take(DISPATCHER_BYTES / PAGE)?;
     let cnodes = window.take(CNODE_PAGES)?;
     let lives = window.take(lives_bytes(core.private_bytes) / PAGE)?;
+
+    let trace = map_trace(window, root, &plan)?;
 
     // The direct map: small pages for what is in use here, large ones for the rest.
     for page in (0..plan.bytes).step_by(PAGE as usize) {
@@ -404,8 +439,13 @@ pub fn build(parts: &Parts<'_>, memory: &mut [u8]) -> Result<CoreRecord, ImageEr
         window.map(root, machine.trampoline, machine.trampoline, 1, PRESENT)?;
     }
 
+    // What is behind the trace is free, and without one what is not used of the window.
+    let free = match plan.trace_bytes() {
+        0 => core.region + window.used,
+        bytes => trace + bytes,
+    };
     let mut startup = monitor_startup(machine, parts.core);
-    startup.free = core.region + window.used;
+    startup.free = free;
     if let Some(anew) = parts.anew {
         startup.life = anew.life;
         startup.parent = (anew.sponsor as u64) << 32;
@@ -426,7 +466,7 @@ pub fn build(parts: &Parts<'_>, memory: &mut [u8]) -> Result<CoreRecord, ImageEr
     record.region = core.region;
     record.private_bytes = core.private_bytes;
     record.shared_bytes = core.shared_bytes;
-    record.free = core.region + window.used;
+    record.free = free;
     record.log = log;
     record.symbols = symbols;
     record.symbols_bytes = symbols_bytes;
@@ -437,8 +477,35 @@ pub fn build(parts: &Parts<'_>, memory: &mut [u8]) -> Result<CoreRecord, ImageEr
     record.monitor_dispatcher = dispatcher;
     record.monitor_cnodes = cnodes;
     record.table_lives = lives;
+    record.trace = trace;
     window.write(record_page, record.as_bytes());
     Ok(record)
+}
+
+/// Maps the trace for ring 3 and for the CPU driver, and returns where its control page is. The ring lies behind
+/// the window, where the core's CPU driver clears it: each its own, all at a time.
+fn map_trace(window: &mut Window<'_>, root: u64, plan: &Plan<'_>) -> Result<u64, ImageError> {
+    let data = PRESENT | WRITABLE | NO_EXECUTE | GLOBAL;
+    let fixed = window.take(1)?;
+    window.write(fixed, Fixed::new(plan.records).as_bytes());
+    window.map(root, FIXED, fixed, 1, PRESENT | USER | NO_EXECUTE | GLOBAL)?;
+    if plan.records == 0 {
+        let control = window.take(1)?;
+        window.map(root, TRACE, control, 1, data | USER)?;
+        // Whatever ring 3 writes to its control page, the CPU driver has another, in which nothing is on.
+        let off = window.take(1)?;
+        window.map(root, KERNEL_TRACE, off, 1, data)?;
+        return Ok(control);
+    }
+    let control = window.base + plan.bytes;
+    for page in (0..plan.trace_bytes()).step_by(LARGE_PAGE as usize) {
+        for (start, flags) in [(TRACE, data | USER), (KERNEL_TRACE, data)] {
+            window.with_tables(root, start + page, flags, |window| {
+                paging::map_large(window, root, start + page, control + page, flags)
+            })?;
+        }
+    }
+    Ok(control)
 }
 
 fn monitor_startup(machine: &Machine, core: usize) -> Startup {
@@ -497,6 +564,14 @@ mod tests {
         machine
     }
 
+    fn set_words(machine: &mut Machine, words: &str) {
+        machine.command_line[..words.len()].copy_from_slice(words.as_bytes());
+        machine.command_line_bytes = words.len() as u64;
+        if words.contains("trace") {
+            machine.cores[1].private_bytes = 16 << 20;
+        }
+    }
+
     fn programs() -> (Vec<u8>, Vec<u8>) {
         let kernel = elf_file(
             KERNEL_IMAGE + 4,
@@ -521,7 +596,16 @@ mod tests {
     }
 
     fn built_as(dirt: u8, anew: Option<Anew>) -> (Vec<u8>, CoreRecord, Box<Machine>) {
-        let machine = machine();
+        built_with(dirt, anew, "")
+    }
+
+    fn built_with(
+        dirt: u8,
+        anew: Option<Anew>,
+        words: &str,
+    ) -> (Vec<u8>, CoreRecord, Box<Machine>) {
+        let mut machine = machine();
+        set_words(&mut machine, words);
         let (cpu_driver, monitor) = programs();
         let parts = Parts {
             machine: &machine,
@@ -641,7 +725,17 @@ mod tests {
 
     #[test]
     fn the_kernel_half_maps_private_ram_only_and_nothing_writable_is_executable() {
-        let (mut memory, record, machine) = built(0x55);
+        the_kernel_half_is_sound(built(0x55), PAGE);
+        the_kernel_half_is_sound(built_with(0x55, None, "trace=1"), LARGE_PAGE);
+        let half = LARGE_PAGE / size_of::<trace::Record>() as u64;
+        let words = std::format!("x trace={half},none");
+        the_kernel_half_is_sound(built_with(0x55, None, &words), 2 * LARGE_PAGE);
+    }
+
+    fn the_kernel_half_is_sound(
+        (mut memory, record, machine): (Vec<u8>, CoreRecord, Box<Machine>),
+        traced: u64,
+    ) {
         let window = Window {
             bytes: &mut memory,
             base: REGION,
@@ -650,7 +744,7 @@ mod tests {
         let private = REGION..REGION + machine.cores[1].private_bytes;
         let (mut written, mut executed) = (Vec::new(), Vec::new());
         let mut mapped = 0;
-        let mut from = 0;
+        let (mut from, mut open) = (0, Vec::new());
         while let Some(run) = paging::next_kernel_mapping(&window, record.kernel_page_table, from) {
             from = run.address + run.bytes;
             mapped += 1;
@@ -661,7 +755,9 @@ mod tests {
                     "{run:x?}"
                 );
             }
-            assert_eq!(run.flags & USER, 0);
+            if run.flags & USER != 0 {
+                open.push((run.address, run.bytes, run.flags));
+            }
             if run.flags & WRITABLE != 0 {
                 written.push(range.clone());
             }
@@ -670,10 +766,73 @@ mod tests {
             }
         }
         assert!(mapped > 8 && !executed.is_empty());
+        // Of the trace, ring 3 sees where it may write and how large it is: nothing else of the kernel half.
+        assert_eq!(
+            open,
+            [
+                (TRACE, traced, USER | WRITABLE | NO_EXECUTE),
+                (FIXED, PAGE, USER | NO_EXECUTE)
+            ]
+        );
+        for root in [record.kernel_page_table, record.monitor_page_table] {
+            let found = |address| paging::lookup(&window, root, address);
+            let (ring, alias) = (
+                found(TRACE).expect("a page"),
+                found(KERNEL_TRACE).expect("a page"),
+            );
+            assert_eq!(ring.physical, record.trace);
+            assert_eq!(alias.flags, WRITABLE | NO_EXECUTE);
+            // Where there is no ring, the CPU driver does not look at what ring 3 can write to.
+            assert_eq!(alias.physical == ring.physical, traced > PAGE);
+        }
         for write in &written {
             for execute in &executed {
                 assert!(write.end <= execute.start || execute.end <= write.start);
             }
+        }
+    }
+
+    #[test]
+    fn a_ring_lies_between_what_is_used_and_what_is_free() {
+        let (mut memory, record, machine) = built_with(0xff, None, "trace=65536");
+        let end = REGION + machine.cores[1].private_bytes;
+        let bytes = trace::bytes(65536).next_multiple_of(LARGE_PAGE);
+        assert_eq!(record.trace, REGION + memory.len() as u64);
+        assert_eq!(record.free, record.trace + bytes);
+        assert!(record.free < end);
+        let (_, _, fixed) = read(&mut memory, record.monitor_page_table, FIXED);
+        assert_eq!(fixed, Fixed::new(65536).as_bytes());
+        let (_, record, _) = built(0xff);
+        assert!(record.trace < record.free);
+
+        let mut machine = self::machine();
+        let (cpu_driver, monitor) = programs();
+        for (words, private, expected) in [
+            ("trace=1", 6 << 20, Ok(2 << 20)),
+            (
+                "trace=1",
+                4 << 20,
+                Err(ImageError::NoRoom(6 << 20, 2 << 20)),
+            ),
+            (
+                "trace=4194304",
+                16 << 20,
+                Err(ImageError::NoRoom(134 << 20, 130 << 20)),
+            ),
+            ("trace=3", 16 << 20, Err(ImageError::Trace)),
+        ] {
+            set_words(&mut machine, words);
+            machine.cores[1].private_bytes = private;
+            let parts = Parts {
+                machine: &machine,
+                core: 1,
+                bundle: b"",
+                cpu_driver: &cpu_driver,
+                monitor: &monitor,
+                symbols: [b"", b""],
+                anew: None,
+            };
+            assert_eq!(needed_bytes(&parts), expected, "{words} in {private}");
         }
     }
 
@@ -745,7 +904,7 @@ mod tests {
         );
         assert!(matches!(
             build(&parts, &mut memory[..PAGE as usize]).err(),
-            Some(ImageError::NoRoom(_))
+            Some(ImageError::NoRoom(_, 0))
         ));
     }
 }

@@ -1,5 +1,6 @@
 //! Control registers and time-stamp counter.
 
+use crate::recording;
 use x86::controlregs::{Cr0, Cr4};
 use x86::msr;
 
@@ -78,6 +79,7 @@ pub fn loaded_root() -> u64 {
 
 /// Drops all translations of the lower half.
 pub fn forget_translations() {
+    recording::note(trace::event::FLUSH, 0, 0);
     // SAFETY: the same root again; dropping translations makes the processor read the tables
     // again.
     unsafe { x86::controlregs::cr3_write(x86::controlregs::cr3()) };

@@ -14,10 +14,11 @@
 
 use super::descriptors::{USER_CODE, USER_DATA};
 use crate::dispatcher::{Dispatcher, Endpoint, State};
+use crate::recording;
 use crate::system_calls::{self, CALLS};
 use crate::{choose, interrupt, work};
 use abi::capability::{INDEX_BITS, Kind, Rights};
-use abi::layout::{DIRECT_MAP, KERNEL_RECORD, kernel_stack_top};
+use abi::layout::{DIRECT_MAP, KERNEL_RECORD, KERNEL_TRACE, kernel_stack_top};
 use abi::limits::MAX_DISPATCHERS;
 use abi::record::{CoreRecord, Counters};
 use abi::syscall;
@@ -272,6 +273,9 @@ core::arch::global_asm!(
     "mov rdi, [rbp + {BADGE}]",
     // From the one in rax to the one in rbx, which was stopped in a system call.
     "25:",
+    "test byte ptr [{enabled}], {RECORDED}",
+    "jnz 27f",
+    "26:",
     "pop rcx", // where this function would return to
     "pop [rax + {RFLAGS}]",
     "pop [rax + {RIP}]",
@@ -299,6 +303,27 @@ core::arch::global_asm!(
     "40:",
     "leave_look_up",
     "jmp {slow_call}",
+    // It is recorded: what goes along is kept meanwhile.
+    "27:",
+    "push rax",
+    "push rdi",
+    "push rsi",
+    "push rdx",
+    "push r10",
+    "push r8",
+    "push r9", // and so functions find the stack aligned
+    "mov rdx, rsi",
+    "mov rsi, rbx",
+    "mov rdi, rax",
+    "call {record_lrpc}",
+    "pop r9",
+    "pop r8",
+    "pop r10",
+    "pop rdx",
+    "pop rsi",
+    "pop rdi",
+    "pop rax",
+    "jmp 26b",
     // An answer: rax is the server, rbx becomes the client.
     ".global fast_reply_receive",
     "fast_reply_receive:",
@@ -459,6 +484,7 @@ core::arch::global_asm!(
     calls = sym CALLS,
     slow_call = sym system_calls::slow_call,
     slow_reply_receive = sym system_calls::slow_reply_receive,
+    record_lrpc = sym recording::fast_path,
     LAST = const syscall::LAST,
     interrupt = sym interrupt,
     choose = sym choose,
@@ -468,6 +494,8 @@ core::arch::global_asm!(
     table = sym TABLE,
     float_holder = sym FLOAT_HOLDER,
     record = const KERNEL_RECORD as i64,
+    enabled = const KERNEL_TRACE as i64,
+    RECORDED = const 1 << trace::event::DISPATCH | 1 << trace::event::LRPC,
     INDEX_BITS = const INDEX_BITS,
     DIRECT_MAP = const DIRECT_MAP as i64,
     CNODE = const Kind::CNode as u8,

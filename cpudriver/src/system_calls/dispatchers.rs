@@ -5,6 +5,7 @@ use crate::arch::entry::Registers;
 use crate::dispatcher::{State, own_slot};
 use crate::kernel::Kernel;
 use crate::lrpc::Outcome;
+use crate::recording;
 use abi::capability::{Kind, Rights};
 use abi::layout::{USER_END, USER_MIN};
 use abi::limits::PRIORITIES;
@@ -109,6 +110,7 @@ pub fn configure(kernel: &mut Kernel, arguments: Arguments) -> Answer {
             if let Some(dispatcher) = kernel.processor.dispatcher(handle) {
                 dispatcher.name[..8].copy_from_slice(&value.to_le_bytes());
                 dispatcher.name[8..].copy_from_slice(&more.to_le_bytes());
+                recording::made(handle, &dispatcher.name);
             }
             DONE
         }

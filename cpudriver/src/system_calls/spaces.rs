@@ -6,11 +6,13 @@ use crate::finalise::Attachment;
 use crate::kernel::Kernel;
 use crate::lrpc::Outcome;
 use crate::processor::Processor;
+use crate::recording::{is_on, note, write};
 use ::capabilities::{Capability, SlotId};
 use abi::capability::{Kind, Rights};
 use abi::layout::PAGE;
 use abi::syscall::{self, Error, rights};
 use loader::paging;
+use trace::event::{MAP, UNMAP};
 
 pub fn translate(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     let [root, address, ..] = arguments;
@@ -58,6 +60,7 @@ pub fn map(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     let physical = frame.base + offset;
     let ram = &mut kernel.processor.ram;
     let entries = paging::enter(ram, root, address, level, physical, count, flags)?;
+    note(MAP, address, (bytes / PAGE) as u32);
     let (place, detail) = kernel.processor.attachment(&entries, level);
     let attached = kernel.capabilities.attach(slot, place, detail);
     attached.map_err(refusal)?;
@@ -107,6 +110,15 @@ impl Processor {
     }
 }
 
+/// Records that so many entries were cleared, or changed: in small pages, but of page tables the entries.
+#[inline(always)]
+fn note_unmapped(address: u64, capability: &Capability, at: &Attachment, entries: u64) {
+    if is_on(UNMAP) {
+        let pages = entries * at.step(capability.kind) / PAGE;
+        write(UNMAP, 0, address, pages as u32);
+    }
+}
+
 pub fn unmap(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     let [capability, address, ..] = arguments;
     let slot = kernel.slot(capability)?;
@@ -117,6 +129,7 @@ pub fn unmap(kernel: &mut Kernel, arguments: Arguments) -> Answer {
     let detached = kernel.capabilities.attach(slot, 0, 0);
     detached.map_err(refusal)?;
     let at = at.ok_or(Error::NotMapped)?;
+    note_unmapped(address, &capability, &at, cleared);
     if matches!(capability.kind, Kind::Frame | Kind::DeviceFrame) {
         kernel.processor.forget(&at, address);
     } else {
@@ -140,6 +153,7 @@ pub fn protect(kernel: &mut Kernel, arguments: Arguments) -> Answer {
         step,
         flags,
     );
+    note_unmapped(address, &frame, &at, changed);
     kernel.processor.forget(&at, address);
     value(changed)
 }

@@ -17,6 +17,17 @@ pub const fn group(event: u16) -> u32 {
     (event >> 8) as u32 & 31
 }
 
+/// All groups.
+pub const ALL_GROUPS: u32 = {
+    let mut all = 0;
+    let mut at = 0;
+    while at < GROUPS.len() {
+        all |= 1 << GROUPS[at].0;
+        at += 1;
+    }
+    all
+};
+
 /// Whether a text names no other arguments than there are, and closes what it opens.
 pub const fn is_sound(text: &str) -> bool {
     const KNOWN: [&str; 6] = [
@@ -92,12 +103,15 @@ events! {
         RUNS = 2, "runs", "dispatcher {detail}";
         /// The core goes idle.
         IDLE = 3, "idle", "";
-        /// The one that runs waits: for a doorbell (1), a call (2), to be served (3), for an answer (4), a page (7).
+        /// One waits: for a doorbell (1), a call (2), to be served (3), for an answer (4), a page (7); or it was
+        /// stopped (8).
         BLOCKS = 4, "blocks", "dispatcher {detail} in state {value}";
         /// One that waited can run; by a call (0) or an interrupt (1).
         WAKES = 5, "wakes", "dispatcher {detail} by {value}";
         /// One ended.
         ENDED = 6, "ended", "dispatcher {detail}";
+        /// The core was idle, and the dispatcher that had it before has it again: there is no [`RUNS`].
+        RESUMES = 7, "resumes", "dispatcher {detail}";
     }
     /// System calls, LRPC aside.
     CALLS = 1, "calls": {
@@ -108,7 +122,7 @@ events! {
     }
     /// Calls from one dispatcher to another.
     LRPC = 2, "lrpc": {
-        /// A call: to which dispatcher, with which first word.
+        /// A call: to which dispatcher (all ones: to an endpoint at which none receives yet), with which first word.
         LRPC_CALL = 1, "lrpc", "to dispatcher {detail}, {value:x}";
         /// Its answer: to which dispatcher.
         LRPC_REPLY = 2, "lrpc reply", "to dispatcher {detail}, {value:x}";
@@ -122,19 +136,20 @@ events! {
     }
     /// Pages.
     MEMORY = 4, "memory": {
-        /// A page fault: its address, the error bits.
+        /// A page fault in ring 3: its address, the error bits.
         PAGE_FAULT = 1, "page fault", "at {value:x}, {detail:x}";
         /// Pages are mapped: where, how many.
         MAP = 2, "map", "{detail} pages at {value:x}";
-        /// Pages are unmapped, or their rights changed.
+        /// Pages are unmapped, or their rights changed. Of a page table, how many entries of tables.
         UNMAP = 3, "unmap", "{detail} pages at {value:x}";
         /// All translations of this core are forgotten.
         FLUSH = 4, "flush", "";
     }
     /// Operations on capabilities.
     CAPABILITIES = 5, "capabilities": {
-        /// A call that changes the capabilities of this core ended: its number, the slot's address, its error.
-        CAPABILITY = 1, "capability", "call {detail} of {value:x}";
+        /// A call that changes the capabilities of this core ended: its number and from bit 16 on its error, the slot's
+        /// address.
+        CAPABILITY = 1, "capability", "call {detail:x} of {value:x}";
     }
     /// Messages on channels.
     MESSAGES = 6, "messages": {

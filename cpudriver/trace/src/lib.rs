@@ -6,15 +6,17 @@
 //! one `xadd` without `lock`, which is enough against interrupts of the same core. The host tool
 //! reads the rings out of the guest's memory when the run is over.
 //!
-//! Who writes to the ring can spoil it, and nothing else: no part of the system reads it. Without
+//! Who writes to the ring can spoil it, and nothing else: no part of the system reads it, and where it is
+//! and how large, everybody knows from a page that ring 3 cannot write to. Without
 //! `trace=` on the system's command line there is only the control page, which says that everything
-//! is off.
+//! is off. All that is recorded is there for all domains of its core to read, the first words of messages
+//! too: it is for studies.
 //!
 //! ```text
-//!  TRACE            TRACE + 4096
-//!  ┌──────────────┬──────────────────────────────────────────────┐
-//!  │ Control      │ Record 0 │ Record 1 │ …  capacity, 2^n        │
-//!  └──────────────┴──────────────────────────────────────────────┘
+//!  TRACE            TRACE + 4096                                      FIXED
+//!  ┌──────────────┬──────────────────────────────────────────────┐   ┌───────┐
+//!  │ Control      │ Record 0 │ Record 1 │ …  capacity, 2^n        │ … │ Fixed │
+//!  └──────────────┴──────────────────────────────────────────────┘   └───────┘
 //! ```
 //!
 //! A *flow* names what belongs together on several cores: of a message, the channel and the
@@ -28,7 +30,7 @@ extern crate std;
 pub mod event;
 mod recorder;
 
-pub use recorder::{Recorder, User};
+pub use recorder::{Recorder, Span, User};
 
 use core::mem::offset_of;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -36,6 +38,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Where the control page is in every address space of a core, readable and writable in ring 3; the
 /// records lie behind it. An entry of the root page table for this alone.
 pub const TRACE: u64 = 0xffff_a000_0000_0000;
+/// Where what never changes of a ring is, see [`Fixed`]: ring 3 can read it, and no more.
+pub const FIXED: u64 = TRACE + (256 << 20);
 /// Bytes of the control page.
 pub const CONTROL_BYTES: u64 = 4096;
 /// Most records of a core: 2^22, which are 128 MiB.
@@ -87,6 +91,41 @@ pub const fn lap(index: u64, capacity: u64) -> u16 {
     (index / capacity + 1) as u16
 }
 
+/// What never changes of a ring. Everybody who writes to it goes by this: the control page is there to be
+/// spoiled, and whoever believed it could be led to write anywhere.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+pub struct Fixed {
+    /// Records of the ring, a power of two; 0: there is none.
+    pub capacity: u64,
+    /// Binary logarithm of the capacity; without a ring 0, as if it had one record, for which there is a page.
+    pub shift: u64,
+    /// The bits of an index that are the place in the ring.
+    pub mask: u64,
+}
+
+impl Fixed {
+    /// That of a ring of so many records: a power of two, or 0.
+    pub const fn new(capacity: u64) -> Self {
+        Self {
+            capacity,
+            shift: if capacity == 0 {
+                0
+            } else {
+                capacity.trailing_zeros() as u64
+            },
+            mask: capacity.saturating_sub(1),
+        }
+    }
+}
+
+/// Bytes of control page and ring.
+pub const fn bytes(records: u64) -> u64 {
+    CONTROL_BYTES + records * size_of::<Record>() as u64
+}
+
 /// The control page of a core: what is recorded, and how much was.
 #[repr(C, align(64))]
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -117,6 +156,7 @@ pub struct Control {
 const _: () = assert!(size_of::<Record>() == 32);
 const _: () = assert!(size_of::<Control>() == 64);
 const _: () = assert!(offset_of!(Control, enabled) == 0);
+const _: () = assert!(TRACE + bytes(MAX_RECORDS) <= FIXED);
 
 /// Bits of a [`message_flow`] that count messages.
 pub const SEQUENCE_BITS: u32 = 28;

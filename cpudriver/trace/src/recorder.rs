@@ -1,11 +1,28 @@
 //! How a record is written.
 
-use crate::{CONTROL_BYTES, Control, Record, TRACE, event, lap};
+use crate::{CONTROL_BYTES, Control, FIXED, Fixed, Record, TRACE, event, lap};
+#[cfg(target_os = "none")]
+use core::mem::offset_of;
 
 /// The ring of this core, as this program sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Recorder {
     control: *mut Control,
+}
+
+impl Fixed {
+    /// That of the core that this runs on. On the host there is no ring.
+    #[inline(always)]
+    pub fn own() -> Self {
+        #[cfg(target_os = "none")]
+        // SAFETY: the page is mapped wherever the control page is, for all programs of this core, and
+        // nobody in ring 3 can write to it. Not volatile: it never changes.
+        unsafe {
+            *(FIXED as *const Self)
+        }
+        #[cfg(not(target_os = "none"))]
+        Self::new(0)
+    }
 }
 
 /// What a program declares with [`user!`](crate::user): where the host tool finds it in the program's file.
@@ -98,19 +115,187 @@ impl Recorder {
     #[inline(never)]
     #[cfg(target_os = "none")]
     pub fn write(self, number: u16, flow: u64, value: u64, detail: u32) {
-        let control = self.control;
-        // SAFETY: the ring is mapped, and belongs to this core; the index is taken modulo its
-        // capacity, which the loader chose and whoever spoils it spoils for itself: the CPU driver
-        // uses what it knows itself ([`Recorder::write_within`]).
+        let fixed = Fixed::own();
+        // SAFETY: the ring is mapped as that page says, and belongs to this core. Where there is none, somebody
+        // wrote to the control page what does not belong there, and spoils the page that stands for one.
         unsafe {
-            let shift = (&raw const (*control).shift).read_volatile();
-            self.write_within(shift, number, flow, value, detail);
+            let index = take(self.control);
+            self.fill(
+                index & fixed.mask,
+                index >> fixed.shift,
+                number,
+                flow,
+                value,
+                detail,
+            );
         }
+    }
+
+    /// Records that a message was sent, and counts it.
+    #[cold]
+    #[inline(never)]
+    #[cfg(target_os = "none")]
+    pub fn write_sent(flow: u64, word: u64, kind: u32) {
+        let (this, fixed) = (Self::own(), Fixed::own());
+        // SAFETY: the control page is mapped and belongs to this core; the ring as in `write`.
+        unsafe {
+            add_one::<SENT>(this.control);
+            let index = take(this.control);
+            this.fill(
+                index & fixed.mask,
+                index >> fixed.shift,
+                event::SEND,
+                flow,
+                word,
+                kind,
+            );
+        }
+    }
+
+    /// Records that a message was received, and counts it.
+    #[cold]
+    #[inline(never)]
+    #[cfg(target_os = "none")]
+    pub fn write_received(flow: u64, word: u64, kind: u32) {
+        let (this, fixed) = (Self::own(), Fixed::own());
+        // SAFETY: as above. The fence: the clock is read when the message is there, not before.
+        unsafe {
+            add_one::<RECEIVED>(this.control);
+            core::arch::asm!("lfence", options(nostack, preserves_flags));
+            let index = take(this.control);
+            this.fill(
+                index & fixed.mask,
+                index >> fixed.shift,
+                event::RECEIVE,
+                flow,
+                word,
+                kind,
+            );
+        }
+    }
+
+    /// Fills in the record at a place of the ring.
+    ///
+    /// # Safety
+    /// It must be mapped, and the caller's: the index that it is of was [taken](take).
+    #[inline(always)]
+    #[cfg(target_os = "none")]
+    unsafe fn fill(self, place: u64, laps: u64, number: u16, flow: u64, value: u64, detail: u32) {
+        const { assert!(offset_of!(Record, tail) == 24) };
+        let control = self.control;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let records = control.byte_add(CONTROL_BYTES as usize).cast::<Record>();
+            let record = records.add(place as usize);
+            // Two stores are shorter than to put the halves together.
+            core::arch::asm!(
+                "rdtsc",
+                "mov [{control} + {offset} + {records}], eax",
+                "mov [{control} + {offset} + {records} + 4], edx",
+                control = in(reg) control,
+                offset = in(reg) place * size_of::<Record>() as u64,
+                records = const CONTROL_BYTES,
+                out("eax") _,
+                out("edx") _,
+                options(nostack, preserves_flags),
+            );
+            (&raw mut (*record).flow).write_volatile(flow);
+            (&raw mut (*record).value).write_volatile(value);
+            // The upper half first: what says that the record is whole is in the lower one.
+            let tail = (&raw mut (*record).tail).cast::<u32>();
+            tail.add(1).write_volatile(detail);
+            tail.write_volatile(((laps as u32) << 16).wrapping_add(1 << 16 | u32::from(number)));
+            if (&raw const (*control).stop).read_volatile() == u32::from(number) {
+                (&raw mut (*control).enabled).write_volatile(0);
+            }
+        }
+    }
+
+    /// The control page as it is now; all zero where there is none.
+    #[cfg(target_os = "none")]
+    pub fn control(self) -> Control {
+        // SAFETY: it is mapped as long as the core runs, and all bits make one. Volatile: others write to it.
+        unsafe { self.control.read_volatile() }
+    }
+
+    /// Has these groups recorded from now on, a bit each; 0: nothing.
+    #[cfg(target_os = "none")]
+    pub fn enable(self, groups: u32) {
+        // SAFETY: the control page is mapped, and meant to be written to by whoever runs on this core.
+        unsafe { (&raw mut (*self.control).enabled).write_volatile(groups) }
+    }
+
+    /// Sets the events that start and stop the trace; 0: none.
+    #[cfg(target_os = "none")]
+    pub fn set_triggers(self, start: u32, stop: u32) {
+        // SAFETY: as above.
+        unsafe {
+            (&raw mut (*self.control).start).write_volatile(start);
+            (&raw mut (*self.control).stop).write_volatile(stop);
+        }
+    }
+
+    /// Notes the groups that are recorded where nobody names others.
+    #[cfg(target_os = "none")]
+    pub fn select(self, groups: u32) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.control).selected).write_volatile(groups) }
+    }
+
+    /// The record with this index, if it was written and not overwritten yet.
+    #[cfg(target_os = "none")]
+    pub fn read(self, index: u64) -> Option<Record> {
+        let capacity = Fixed::own().capacity;
+        if capacity == 0 {
+            return None;
+        }
+        let place = (index & (capacity - 1)) as usize;
+        // SAFETY: within the ring, as in `write`; all bits make a record.
+        let record = unsafe {
+            let records = self
+                .control
+                .byte_add(CONTROL_BYTES as usize)
+                .cast::<Record>();
+            records.add(place).read_volatile()
+        };
+        (record.lap() == lap(index, capacity)).then_some(record)
     }
 
     /// The same on the host, where there is no ring.
     #[cfg(not(target_os = "none"))]
     pub fn write(self, _number: u16, _flow: u64, _value: u64, _detail: u32) {}
+
+    /// The same on the host.
+    #[cfg(not(target_os = "none"))]
+    pub fn write_sent(_flow: u64, _word: u64, _kind: u32) {}
+
+    /// The same on the host.
+    #[cfg(not(target_os = "none"))]
+    pub fn write_received(_flow: u64, _word: u64, _kind: u32) {}
+
+    /// The same on the host.
+    #[cfg(not(target_os = "none"))]
+    pub fn control(self) -> Control {
+        zerocopy::FromZeros::new_zeroed()
+    }
+
+    /// The same on the host.
+    #[cfg(not(target_os = "none"))]
+    pub fn enable(self, _groups: u32) {}
+
+    /// The same on the host.
+    #[cfg(not(target_os = "none"))]
+    pub fn set_triggers(self, _start: u32, _stop: u32) {}
+
+    /// The same on the host.
+    #[cfg(not(target_os = "none"))]
+    pub fn select(self, _groups: u32) {}
+
+    /// The same on the host.
+    #[cfg(not(target_os = "none"))]
+    pub fn read(self, _index: u64) -> Option<Record> {
+        None
+    }
 
     /// Records an event in a ring of 2^`shift` records.
     ///
@@ -119,35 +304,106 @@ impl Recorder {
     #[inline(always)]
     #[cfg(target_os = "none")]
     pub unsafe fn write_within(self, shift: u64, number: u16, flow: u64, value: u64, detail: u32) {
+        let tail = Record::tail(number, 0, detail);
+        // SAFETY: the caller's promise.
+        unsafe { self.write_tail(shift, (1 << shift) - 1, tail, flow, value) };
+    }
+
+    /// The same with what is known before put together: one less than 2^`shift`, and [`Record::tail`] with a
+    /// lap of 0.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    #[cfg(target_os = "none")]
+    pub unsafe fn write_tail(self, shift: u64, mask: u64, tail: u64, flow: u64, value: u64) {
         let control = self.control;
         // SAFETY: the caller's promise. A line of another record is never touched: the index is ours.
         unsafe {
-            let index = take(&raw mut (*control).next);
-            let place = index & ((1 << shift) - 1);
+            let index = take(control);
             let records = control.byte_add(CONTROL_BYTES as usize).cast::<Record>();
-            let record = records.add(place as usize);
+            let record = records.add((index & mask) as usize);
             (&raw mut (*record).tsc).write_volatile(core::arch::x86_64::_rdtsc());
             (&raw mut (*record).flow).write_volatile(flow);
             (&raw mut (*record).value).write_volatile(value);
             let lap = lap(index, 1 << shift);
-            (&raw mut (*record).tail).write_volatile(Record::tail(number, lap, detail));
+            (&raw mut (*record).tail).write_volatile(tail | u64::from(lap) << 16);
+            if u32::from(tail as u16) == (&raw const (*control).stop).read_volatile() {
+                (&raw mut (*control).enabled).write_volatile(0);
+            }
         }
+    }
+
+    /// Begins a span of a program's own, which ends with the guard.
+    #[inline(always)]
+    pub fn span(self, declared: &'static User, value: u64) -> Span {
+        self.record(event::USER_BEGIN, address_of(declared), value, 0);
+        Span { declared, value }
     }
 }
 
-/// Adds one to a word of this core's, and returns what it was.
+/// A span of a program's own: it ends when this is dropped. Made by [`span!`](crate::span).
+#[derive(Debug)]
+#[must_use = "the span ends when this is dropped"]
+pub struct Span {
+    declared: &'static User,
+    value: u64,
+}
+
+impl Drop for Span {
+    #[inline(always)]
+    fn drop(&mut self) {
+        let flow = address_of(self.declared);
+        Recorder::own().record(event::USER_END, flow, self.value, 0);
+    }
+}
+
+fn address_of(declared: &'static User) -> u64 {
+    core::ptr::from_ref(declared) as u64
+}
+
+#[cfg(target_os = "none")]
+const SENT: usize = offset_of!(Control, sent);
+#[cfg(target_os = "none")]
+const RECEIVED: usize = offset_of!(Control, received);
+
+/// Takes the index of the next record.
 ///
 /// # Safety
-/// It must be mapped, and used by this core alone.
+/// The control page must be mapped, and used by this core alone.
 #[inline(always)]
 #[cfg(target_os = "none")]
-unsafe fn take(word: *mut u64) -> u64 {
+unsafe fn take(control: *mut Control) -> u64 {
     let mut one = 1u64;
     // SAFETY: the caller's promise.
     unsafe {
-        core::arch::asm!("xadd [{word}], {one}", word = in(reg) word, one = inout(reg) one, options(nostack));
+        core::arch::asm!(
+            "xadd [{control} + {next}], {one}",
+            control = in(reg) control,
+            next = const offset_of!(Control, next),
+            one = inout(reg) one,
+            options(nostack),
+        );
     }
     one
+}
+
+/// Adds one to the word there.
+///
+/// # Safety
+/// As of [`take`].
+#[inline(always)]
+#[cfg(target_os = "none")]
+unsafe fn add_one<const WORD: usize>(control: *mut Control) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        core::arch::asm!(
+            "inc qword ptr [{control} + {word}]",
+            control = in(reg) control,
+            word = const WORD,
+            options(nostack),
+        );
+    }
 }
 
 /// Records an event of a program's own: `user!("rounds", "{value} of them", value)`.
@@ -167,6 +423,19 @@ macro_rules! user {
     };
 }
 
+/// Begins a span of a program's own, which ends when what this gives is dropped:
+/// `let _round = span!("round", "{value}", round);`.
+#[macro_export]
+macro_rules! span {
+    ($name:literal, $text:literal, $value:expr) => {{
+        static DECLARED: $crate::User = $crate::User::new($name, $text);
+        $crate::Recorder::own().span(&DECLARED, $value as u64)
+    }};
+    ($name:literal) => {
+        $crate::span!($name, "", 0)
+    };
+}
+
 #[cfg(not(target_os = "none"))]
-const _: (u64, fn(u64, u64) -> u16) = (CONTROL_BYTES, lap);
+const _: (u64, u64, fn(u64, u64) -> u16) = (CONTROL_BYTES, FIXED, lap);
 const _: () = assert!(size_of::<Record>() as u64 * 128 == CONTROL_BYTES);

@@ -2,7 +2,7 @@
 
 use crate::Outcome;
 use crate::attempts::{BREAKPOINT, PROTECTION, places_of};
-use crate::child::{DATA, LAST_PAGE, STACK_TOP, Space};
+use crate::child::{DATA, Death, LAST_PAGE, STACK_TOP, Space};
 use abi::exception::PAGE_FAULT;
 use abi::layout::{DIRECT_MAP, KERNEL_HALF, PAGE, USER_END, USER_MIN, kernel_stack_top};
 use alloc::format;
@@ -65,17 +65,33 @@ pub fn all(outcome: &mut Outcome) -> Result {
         let mut ranges = kernel.iter();
         ranges.any(|range| (range.address..=range.address + (range.bytes - 1)).contains(&address))
     };
+    // Only what is recorded may be written by ring 3, and how much that can be, read.
+    let is_open = |address: u64, written: bool| {
+        let mut ranges = kernel.iter().filter(|range| range.is_open());
+        ranges.any(|range| {
+            (range.address..=range.address + (range.bytes - 1)).contains(&address)
+                && (range.is_writable() || !written)
+        })
+    };
+    let open = kernel.iter().filter(|range| range.is_open()).count();
+    outcome.expect("ranges that are open", &open, &2);
     for place in places {
         let present = if is_mapped(place) { PRESENT } else { 0 };
         for (name, error) in [("read", 0), ("write", WRITE), ("jump", FETCH)] {
-            access(&space, name, place, error | USER | present, outcome)?;
+            let expected = match name {
+                "jump" => Some(error | USER | present),
+                _ if is_open(place, name == "write") => None,
+                _ => Some(error | USER | present),
+            };
+            access(&space, name, place, expected, outcome)?;
         }
-        stack(
-            &space,
-            place,
-            is_mapped(place.wrapping_sub(8)) || place == USER_END,
-            outcome,
-        )?;
+        let below = place.wrapping_sub(8);
+        let expected = match is_open(below, true) {
+            true => None,
+            false if is_mapped(below) || place == USER_END => Some(USER | WRITE | PRESENT),
+            false => Some(USER | WRITE),
+        };
+        stack(&space, place, expected, outcome)?;
     }
     for rsp in [0x0000_8000_0000_0000, kernel_stack_top(0), 8] {
         interrupted(&space, rsp, outcome)?;
@@ -90,15 +106,27 @@ pub fn all(outcome: &mut Outcome) -> Result {
     resumed(&space, outcome)
 }
 
-/// Reads, writes or executes at a place.
-fn access(space: &Space, name: &str, place: u64, error: u64, outcome: &mut Outcome) -> Result {
+/// Whether a child came to the breakpoint behind an instruction.
+fn went_on(death: &Death, at: u64) -> bool {
+    death.vector == BREAKPOINT && (at + 1..=at + 15).contains(&death.instruction)
+}
+
+/// Reads, writes or executes at a place: it faults with this error code, or is allowed.
+fn access(
+    space: &Space,
+    name: &str,
+    place: u64,
+    error: Option<u64>,
+    outcome: &mut Outcome,
+) -> Result {
     let (_, at) = places_of(name);
     let death = space.run(&[("rip", at), ("rdi", place)])?;
     let instruction = if name == "jump" { place } else { at };
     let is_right = death.is_some_and(|death| match is_canonical(place) {
+        _ if error.is_none() => went_on(&death, at),
         true => {
             (death.vector, death.error, death.address, death.instruction)
-                == (PAGE_FAULT, error, place, instruction)
+                == (PAGE_FAULT, error.unwrap_or(0), place, instruction)
         }
         // A jump may be what faults, or its destination.
         false => {
@@ -110,8 +138,9 @@ fn access(space: &Space, name: &str, place: u64, error: u64, outcome: &mut Outco
     Ok(())
 }
 
-/// Has its stack there: at system calls nothing comes of it, and a push faults.
-fn stack(space: &Space, rsp: u64, is_mapped: bool, outcome: &mut Outcome) -> Result {
+/// Has its stack there: at system calls nothing comes of it, and a push faults with this error code, or is
+/// allowed.
+fn stack(space: &Space, rsp: u64, error: Option<u64>, outcome: &mut Outcome) -> Result {
     for name in ["system_call", "wait"] {
         let (begin, at) = places_of(name);
         let death = space.run(&[("rip", begin), ("rsp", rsp)])?;
@@ -123,9 +152,11 @@ fn stack(space: &Space, rsp: u64, is_mapped: bool, outcome: &mut Outcome) -> Res
     let (at, _) = places_of("push");
     let death = space.run(&[("rip", at), ("rsp", rsp)])?;
     let place = rsp.wrapping_sub(8);
-    let error = USER | WRITE | if is_mapped { PRESENT } else { 0 };
     let is_right = death.is_some_and(|death| match is_canonical(place) {
-        true => (death.vector, death.error, death.address) == (PAGE_FAULT, error, place),
+        _ if error.is_none() => went_on(&death, at),
+        true => {
+            (death.vector, death.error, death.address) == (PAGE_FAULT, error.unwrap_or(0), place)
+        }
         false => [STACK_FAULT, PROTECTION].contains(&death.vector) && death.error == 0,
     });
     outcome.check(&format!("push at {rsp:#x}"), is_right, &death, &error);
