@@ -405,9 +405,11 @@ impl Monitor {
             made.frame = Some(frame);
             body.place_shared(&shared, ram)?;
             (start.frame, start.frame_bytes) = (USER_FRAMES, frame.bytes);
+            start.frame_physical = frame.physical;
         }
         body.place_stack(&stack)?;
         let end = body.place_channel(&mut self.store, &channel, number)?;
+        start.monitor_channel_physical = body.channel_place();
         made.channel = Some(end);
 
         let job = spawn.job.unwrap_or(id);

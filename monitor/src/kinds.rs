@@ -8,6 +8,8 @@ pub const FORMATION: Range<u16> = 0x40..0x48;
 pub const MESH: Range<u16> = 0x48..0x50;
 /// Text for the console.
 pub const CONSOLE: Range<u16> = 0x50..0x60;
+/// What is recorded in traces, and by which clocks.
+pub const TRACES: Range<u16> = 0x62..0x68;
 /// What messages between sockets cost.
 pub const COSTS: Range<u16> = 0x68..0x70;
 /// Views after the first, and the tables of costs that they name.
@@ -32,7 +34,7 @@ pub const fn kind(range: &Range<u16>, n: u16) -> u16 {
 
 const _: () = {
     let all = [
-        FORMATION, MESH, CONSOLE, COSTS, MEMBERSHIP, REGIONS, NAMES, SPACES, SPANS, LENDING,
+        FORMATION, MESH, CONSOLE, TRACES, COSTS, MEMBERSHIP, REGIONS, NAMES, SPACES, SPANS, LENDING,
     ];
     let mut at = 1;
     while at < all.len() {

@@ -18,6 +18,7 @@
 //! | `transfers` | capabilities that domains send to other cores                        |
 //! | `loans`     | memory that is borrowed from other cores, and lent to them           |
 //! | `strategy`  | how messages to many spread, and what they cost                      |
+//! | `traces`    | what is recorded in traces, and by which clocks                      |
 //! | `spans`     | domains that run on several cores in one address space               |
 //! | `console`   | text: from domains, monitors, CPU drivers to core 0's serial port    |
 //! | `report`    | what is said of a domain that died                                   |
@@ -42,6 +43,7 @@ mod requests;
 mod restarts;
 mod spans;
 mod strategy;
+mod traces;
 mod transfers;
 
 use abi::command_line::CommandLine;
@@ -69,6 +71,7 @@ use rt::authority::{self, KernelLog, Store};
 use rt::{clock, system_call};
 use spans::Spans;
 use strategy::Strategies;
+use traces::{Then, Traces};
 use transfers::Transfers;
 
 rt::entry!(main);
@@ -131,6 +134,7 @@ pub struct Monitor {
     spans: Spans,
     loans: Loans,
     restarts: Restarts,
+    traces: Traces,
     /// The domain that the command line named (core 0 only).
     program: Option<u64>,
     shutdown: Option<Shutdown>,
@@ -151,6 +155,7 @@ struct Shutdown {
 }
 
 fn main() -> i32 {
+    traces::phase(2);
     let started_ns = clock::now_ns();
     let (own, life) = (rt::startup().core as usize, rt::startup().life);
     let store = Store::new().and_then(|mut store| {
@@ -203,6 +208,7 @@ fn main() -> i32 {
         spans: Spans::new(life),
         loans: Loans::default(),
         restarts: Restarts::default(),
+        traces: Traces::default(),
         program: None,
         shutdown: None,
         started_ns,
@@ -233,6 +239,10 @@ fn main() -> i32 {
         monitor.mesh.connect(&mut monitor.store, 0);
     }
     let actions = monitor.formation.start(clock::now_ns());
+    let boots = |action: &formation::Action| matches!(action, formation::Action::Boot(_));
+    if actions.iter().any(boots) {
+        traces::phase(3);
+    }
     monitor.form(actions);
     monitor.serve()
 }
@@ -334,6 +344,7 @@ impl Monitor {
             self.transfers.deadline_ns(),
             self.loans.deadline_ns(),
             self.restarts.deadline_ns(),
+            self.clocks_deadline_ns(),
             shutdown,
         ]
         .into_iter()
@@ -390,6 +401,7 @@ impl Monitor {
         if self.mesh.is_lost(from) && !is_last_word(kind) {
             // It is asked for nothing any more, and nothing is done for it.
         } else if Agent::is_ours(kind) {
+            traces::step(0, words[0], kind);
             let (now_ns, words) = (self.awake_ns(), *words);
             let actions = self.agent.on_message(from, &Line { kind, words }, now_ns);
             self.carry_out(actions);
@@ -406,6 +418,7 @@ impl Monitor {
             && !self.on_restart_message(from, message)
             && !self.on_request_message(from, message)
             && !self.on_span_message(from, message)
+            && !self.on_trace_message(from, message)
         {
             self.log(&format!(
                 "core {from} sent a message of unknown kind {:#x}",
@@ -432,7 +445,7 @@ impl Monitor {
         self.send_freed_if_due(now_ns);
         self.form(formed);
         self.carry_out(changed);
-        busy | self.loans_tick(now_ns) | self.restarts_tick(now_ns)
+        busy | self.loans_tick(now_ns) | self.restarts_tick(now_ns) | self.clocks_tick(now_ns)
     }
 
     /// Does what forming the first view takes.
@@ -442,6 +455,11 @@ impl Monitor {
             match action {
                 Action::Boot(core) => self.boot(core),
                 Action::Send(to, message) => {
+                    match message {
+                        formation::Message::Joined(_) => traces::phase(4),
+                        formation::Message::Connected(_) => traces::phase(6),
+                        _ => {}
+                    }
                     let (kind, words) = message.encode();
                     self.mesh
                         .send(&mut self.store, to, &urpc::Message::new(kind, words));
@@ -459,10 +477,12 @@ impl Monitor {
                 }
                 Action::Installed(view) => {
                     if self.own == 0 {
+                        traces::phase(4);
                         self.up_ns = clock::now_ns();
                         let (up, all) = (view.cores.len(), authority::machine().cores().len());
                         self.log_phase(&format!("{up} of {all} cores up"));
                     }
+                    traces::phase(5);
                     let now_ns = self.awake_ns();
                     let begin = self.agent.with_membership(|one| one.begin(view, now_ns));
                     self.carry_out(begin);
@@ -470,8 +490,9 @@ impl Monitor {
                 Action::AllConnected => {
                     let up = self.view().cores.len();
                     self.connected_ns = clock::now_ns();
+                    traces::phase(6);
                     self.log_phase(&format!("{up} monitors connected, each with each"));
-                    self.start_program();
+                    self.compare_clocks(Then::Program);
                 }
             }
         }
@@ -545,6 +566,7 @@ impl Monitor {
             self.forget_requests_to(core);
             self.children_lost_with(core);
             self.spans_lost_with(core);
+            self.traces_lost_with(core);
             if let Some(shutdown) = &mut self.shutdown {
                 shutdown.waiting.remove(core);
             }
@@ -561,6 +583,7 @@ impl Monitor {
         if !self.cores.is_empty() {
             for core in come.iter() {
                 self.mesh.connect(&mut self.store, core);
+                self.trace_core_that_came(core);
             }
             if view.coordinator() == Some(self.own) && !come.is_empty() {
                 let (up, epoch) = (view.cores.len(), view.epoch);
@@ -623,6 +646,7 @@ impl Monitor {
             self.log("no program on the command line: the system idles");
             return;
         };
+        traces::phase(7);
         let mut text = Vec::new();
         for (index, word) in words.split_ascii_whitespace().enumerate() {
             if index > 0 {
@@ -658,12 +682,13 @@ impl Monitor {
     /// A domain of this core ended.
     fn domain_ended(&mut self, id: u64, status: i32) {
         if self.program == Some(id) {
-            self.begin_power_off(status);
+            self.compare_clocks(Then::PowerOff(status));
         }
     }
 
     /// Asks all cores for their last lines before the power goes.
     fn begin_power_off(&mut self, status: i32) {
+        traces::phase(8);
         let others: CoreSet = self
             .view()
             .cores
@@ -686,6 +711,7 @@ impl Monitor {
 
     /// Sends on what this core still has to say, and says that this was all.
     fn flush_for_power_off(&mut self, to: usize) {
+        traces::phase(8);
         self.read_kernel_log();
         self.serve_domains(true);
         self.mesh.send(

@@ -14,6 +14,7 @@ use rt::authority::Store;
 use rt::capability::Address;
 use rt::interface::counter;
 use rt::system_call;
+use rt::trace::{Recorder, event};
 use urpc::{Channel, Message, ReceiveError, SendError, Sleeper, Wait};
 
 /// Set in the kind of requests and replies that one monitor hands on to another.
@@ -140,6 +141,7 @@ impl Mesh {
             if peer.outbox.len() == 1 {
                 peer.push();
             }
+            peer.record_delay();
         }
     }
 
@@ -305,6 +307,18 @@ impl Peer {
             Wait::Message
         } else {
             Wait::MessageOrRoom
+        }
+    }
+
+    /// Records what the message that was added last is sent for, if that has to wait for room: then
+    /// something else is under way when it is sent.
+    fn record_delay(&self) {
+        let recorder = Recorder::own();
+        if recorder.is_on(event::STEP)
+            && let Some(last) = self.outbox.back()
+        {
+            let flow = self.channel.flow_ahead(self.outbox.len() as u64 - 1);
+            recorder.write(event::STEP, flow, last.payload[0], last.kind().into());
         }
     }
 

@@ -15,6 +15,7 @@ use crate::devices;
 use crate::domains::{self, Request, SharedFrame, Text};
 use crate::family::MAX_WATCHERS_OF_DOMAIN;
 use crate::mesh::{self, FORWARDED};
+use crate::traces;
 use abi::limits::ARGUMENT_BYTES;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -22,6 +23,7 @@ use rt::authority;
 use rt::capability::Address;
 use rt::interface::{self, Error, LOST_STATUS, TEXT_BYTES, counter};
 use rt::system_call::Error as CallError;
+use rt::trace;
 use urpc::{Message, ReceiveError};
 
 /// Most messages taken from one domain before others have their turn.
@@ -197,6 +199,7 @@ impl Monitor {
         }
         let requester = Requester::Domain(id, token);
         let kind = message.kind();
+        traces::step_of(id, token, arguments[0], kind);
         let answer = if interface::names::REQUESTS.contains(&kind) {
             self.serve_names(requester, id, kind, arguments)
         } else if interface::regions::REQUESTS.contains(&kind) {
@@ -258,6 +261,7 @@ impl Monitor {
             }
             interface::TRY_WAIT => self.try_wait_for(id, a),
             interface::STRATEGY => return self.set_strategy(requester, job, [a, b]),
+            interface::TRACE => return self.change_traces(requester, job, [a, b, c]),
             interface::SPAWN => {
                 let request = self.spawn_request(id, token, arguments)?;
                 self.spawn_child(id, job, request)
@@ -325,6 +329,11 @@ impl Monitor {
             return Err(Error::Busy);
         }
         arguments[5] = job;
+        let flow = trace::flow_of_request(domain, token);
+        if kind != interface::ECHO {
+            // No other request has so many arguments.
+            arguments[4] = flow;
+        }
         let mut what = What::Plain;
         match kind {
             interface::WAIT => {
@@ -363,7 +372,7 @@ impl Monitor {
                 let coming = self.requests.spawns_of(domain);
                 let frame = self.family.prepare(domain, coming, frame)?;
                 let (physical, bytes) = frame.map_or((0, 0), |frame| (frame.physical, frame.bytes));
-                arguments = [physical, bytes, domain, first as u64, 0, job];
+                arguments = [physical, bytes, domain, first as u64, flow, job];
                 let frame = frame.map(|frame| frame.physical);
                 self.family.expect(frame);
                 what = What::Spawn { frame };
@@ -416,7 +425,11 @@ impl Monitor {
             return true;
         }
         let requester = Requester::Monitor(from, first);
-        let [a, b, c, d, _, job] = arguments;
+        let [a, b, c, d, flow, job] = arguments;
+        let known = message.kind() & !FORWARDED;
+        if ![interface::REPLY, interface::TEXT, interface::ECHO].contains(&known) {
+            traces::step(flow, a, known);
+        }
         match message.kind() & !FORWARDED {
             interface::REPLY => {
                 let [error, results @ ..] = arguments;
@@ -453,6 +466,10 @@ impl Monitor {
             }
             interface::STRATEGY => {
                 let answer = self.set_strategy(requester, job, [a, b]);
+                self.answer(requester, answer);
+            }
+            interface::TRACE => {
+                let answer = self.change_traces(requester, job, [a, b, c]);
                 self.answer(requester, answer);
             }
             kind if interface::cores::REQUESTS.contains(&kind) => {
@@ -533,6 +550,7 @@ impl Monitor {
         match requester {
             Requester::Domain(id, token) => {
                 let words = [u64::from(token), error, a, b, c, d, e];
+                traces::step_of(id, token, error, interface::REPLY);
                 if let Some(domain) = self.domains.by_id(id) {
                     domain
                         .outbox

@@ -78,6 +78,8 @@ pub struct CallLine<L: Line = MappedLine> {
     /// What the control word is as long as the peer does not write it.
     left: u64,
     turn: Turn,
+    /// Both directions have one sequence, so one ring.
+    rings: crate::traced::Rings,
 }
 
 impl CallLine {
@@ -118,7 +120,16 @@ impl<L: Line> CallLine<L> {
                 Side::A => Turn::Own,
                 Side::B => Turn::Peers,
             },
+            rings: crate::traced::Rings::default(),
         }
+    }
+
+    /// Has its messages recorded while that is on: the pair of lines is at this physical address. 0:
+    /// they are not.
+    #[must_use]
+    pub fn traced(mut self, lines: u64) -> Self {
+        self.rings = crate::traced::Rings::at(lines, lines);
+        self
     }
 
     /// Sends the next call, or the reply to the call received last.
@@ -133,6 +144,7 @@ impl<L: Line> CallLine<L> {
         }
         let slot = self.line.slot();
         slot.write_payload(&message.payload);
+        self.rings.sends(self.next, message);
         // Release: who sees this word sees the payload.
         self.left = self.next.control(message.head);
         slot.control().store(self.left, Release);
@@ -157,9 +169,11 @@ impl<L: Line> CallLine<L> {
             head = self.look_again(head)?;
         }
         let payload = self.line.slot().read_payload();
+        let message = Message { payload, head };
+        self.rings.received(self.next, &message);
         self.next = self.next.next();
         self.turn = Turn::Own;
-        Ok(Message { payload, head })
+        Ok(message)
     }
 
     /// Closes the channel in both directions, whoever's turn it is. The peer still receives what

@@ -118,6 +118,7 @@ pub struct Channel<H: Half = Mapped> {
     pub(crate) acknowledged_by_us: Sequence,
 
     pub(crate) doorbell: crate::sleep::Doorbell,
+    rings: crate::traced::Rings,
 }
 
 impl Channel {
@@ -185,7 +186,28 @@ impl<H: Half> Channel<H> {
             acknowledged_by_peer: first,
             acknowledged_by_us: first,
             doorbell: crate::sleep::Doorbell::new(first),
+            rings: crate::traced::Rings::default(),
         }
+    }
+
+    /// Has its messages recorded while that is on: the frame that this is the end `side` of begins at
+    /// this physical address. 0: they are not.
+    #[must_use]
+    pub fn traced(mut self, frame: u64, side: Side) -> Self {
+        let half_bytes = frame_bytes(self.slots as usize) as u64 / 2;
+        let ring = |writer| match (frame, writer) {
+            (0, _) => 0,
+            (_, Side::A) => frame,
+            (_, Side::B) => frame + half_bytes,
+        };
+        self.rings = crate::traced::Rings::at(ring(side), ring(side.peer()));
+        self
+    }
+
+    /// What a message is known by in traces that is sent after so many others; 0: they are not recorded.
+    #[must_use]
+    pub fn flow_ahead(&self, messages: u64) -> u64 {
+        self.rings.flow(self.send_next.plus(messages))
     }
 
     /// Messages that fit each direction at a time: one less than the slots.
@@ -224,6 +246,7 @@ impl<H: Half> Channel<H> {
         let place = self.send_next;
         let slot = self.own.slot(place);
         slot.write_payload(&message.payload);
+        self.rings.sends(place, message);
         // Release: whoever sees this word sees the payload.
         slot.control().store(place.control(message.head), Release);
         self.send_next = place.next();
@@ -266,7 +289,9 @@ impl<H: Half> Channel<H> {
         prefetch_ahead();
         let payload = slot.read_payload();
         self.receive_next = place.next();
-        Ok(Message { payload, head })
+        let message = Message { payload, head };
+        self.rings.received(place, &message);
+        Ok(message)
     }
 
     /// Receives as many messages as have come and fit, in order, and says how many.

@@ -87,6 +87,13 @@
 //!
 //! Ends that call and reply by turns, and only poll, can do with a single line: [`CallLine`].
 //!
+//! # Traces
+//!
+//! An end that is told where its frame lies in physical memory ([`Channel::traced`]) records each
+//! message that it sends or receives while that is on: who sent and who received it is then known by
+//! the physical address of the ring and the number of the message in it, which both ends know
+//! without a word between them.
+//!
 //! # Where to read on
 //!
 //! `ring` is the memory: layout, words, all unsafe code. `sequence` is the control word.
@@ -121,6 +128,7 @@ mod message;
 mod ring;
 mod sequence;
 mod sleep;
+mod traced;
 
 pub use call::CallLine;
 pub use channel::{Channel, ReceiveError, SendError, Side};

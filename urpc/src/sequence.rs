@@ -2,6 +2,18 @@
 
 use crate::message::HEAD_MASK;
 
+/// What a step must be multiplied by to make one, of 32 bits: Newton's method doubles the bits that are right.
+const INVERSE: u32 = {
+    let step = (STEP >> SHIFT) as u32;
+    let mut inverse = step; // right in three bits, as for every odd number
+    let mut bits = 3;
+    while bits < u32::BITS {
+        inverse = inverse.wrapping_mul(2u32.wrapping_sub(step.wrapping_mul(inverse)));
+        bits *= 2;
+    }
+    inverse
+};
+
 /// A place in the endless sequence of messages of one direction, in the form in which it stands
 /// in control words, so that neither end shifts or multiplies to compare it.
 ///
@@ -48,6 +60,14 @@ impl Sequence {
     #[inline]
     pub(crate) const fn next(self) -> Self {
         Self(self.0.wrapping_add(STEP))
+    }
+
+    /// Messages before this place, modulo 2^28: the inverse of [`Self::nth`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        let number = ((self.0 >> SHIFT) as u32).wrapping_mul(INVERSE);
+        (number & ((1 << 28) - 1)) as u64
     }
 
     /// The place `messages` on.
@@ -99,5 +119,19 @@ impl Sequence {
         } else {
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_know_their_number() {
+        for number in [0, 1, 2, 20, 21, 22, 1 << 27, (1 << 28) - 1] {
+            assert_eq!(Sequence::nth(number).number(), number);
+        }
+        assert_eq!(Sequence::nth((1 << 28) + 3).number(), 3);
+        assert_eq!(Sequence::nth((1 << 40) + 5).number(), 5);
     }
 }

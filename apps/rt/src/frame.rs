@@ -11,17 +11,28 @@ pub struct Frame {
     address: u64,
     bytes: u64,
     id: u64,
+    /// 0 where it is not known.
+    physical: u64,
 }
 
 impl Frame {
+    /// The frame of this number, which is its physical address.
     pub(crate) fn new(address: u64, bytes: u64, id: u64) -> Self {
-        Self { address, bytes, id }
+        Self {
+            address,
+            bytes,
+            id,
+            physical: id,
+        }
     }
 
     /// The frame that this domain's parent shares with it.
     pub fn of_parent() -> Option<Self> {
         let start = crate::startup();
-        (start.frame != 0).then(|| Self::new(start.frame, start.frame_bytes, 0))
+        (start.frame != 0).then(|| Self {
+            physical: start.frame_physical,
+            ..Self::new(start.frame, start.frame_bytes, 0)
+        })
     }
 
     /// Bytes of it.
@@ -52,7 +63,12 @@ impl Frame {
         );
         // SAFETY: frames stay mapped for the life of the domain, and all accesses to them
         // in this program go through channels and `clear`, which are atomic.
-        unsafe { Channel::attach((self.address as usize + offset) as *mut u8, slots, side) }
+        let channel =
+            unsafe { Channel::attach((self.address as usize + offset) as *mut u8, slots, side) };
+        match self.physical {
+            0 => channel,
+            physical => channel.traced(physical + offset as u64, side),
+        }
     }
 
     /// Zeroes the memory of a channel that neither end uses any more.

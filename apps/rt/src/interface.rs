@@ -102,6 +102,10 @@ pub const STRATEGY: u16 = 22;
 /// nanoseconds the sender is busy, the message under way, and the receiver busy; all 0 while the
 /// strategy is not [`strategy::COMPUTED`]. [`Error::BadArgument`] where there are not so many nodes.
 pub const COSTS: u16 = 23;
+/// Has all cores record other events in their traces, as [`tracing`] has it. Core 0 is to be asked, by a
+/// domain of the job that the command line named ([`Error::NotAllowed`]). Back, nothing, when all
+/// cores do.
+pub const TRACE: u16 = 24;
 /// All requests; those of [`names`], [`regions`], [`spaces`] and [`cores`] have ranges of their own.
 pub const REQUESTS: core::ops::Range<u16> = TEXT..0x60;
 /// The answer to a request.
@@ -172,6 +176,14 @@ pub mod strategy {
     pub const COMPUTED: u64 = 3;
     /// The highest arity.
     pub const MAX_ARITY: u64 = 256;
+}
+
+/// What is to change, for [`TRACE`].
+pub mod tracing {
+    /// The groups that are recorded: a bit each.
+    pub const ENABLE: u64 = 1;
+    /// The events that the trace starts with, and after which it stops; 0: none.
+    pub const TRIGGERS: u64 = 2;
 }
 
 /// What becomes of a domain, as [`LIST`] says it.
@@ -293,6 +305,8 @@ pub enum Error {
     CoreSilent = 50,
     /// The core's memory cannot be laid out; the log says why.
     NoImage = 51,
+    /// The system was started without room for traces (`trace=` on its command line).
+    NoTrace = 56,
 }
 
 impl Error {
@@ -346,6 +360,7 @@ impl Error {
             49 => Self::CoreNeeded,
             50 => Self::CoreSilent,
             51 => Self::NoImage,
+            56 => Self::NoTrace,
             _ => Self::NoSuchRequest,
         })
     }
@@ -401,6 +416,7 @@ impl core::fmt::Display for Error {
             Self::CoreNeeded => "core 0 has console and devices, and cannot be stopped",
             Self::CoreSilent => "the core was started and was not heard of in time",
             Self::NoImage => "the core's memory cannot be laid out: the log says why",
+            Self::NoTrace => "there is no room for traces: start the system with trace=RECORDS",
         })
     }
 }

@@ -32,6 +32,7 @@
 //! | [`device`]      | I/O ports, device memory, interrupt lines                          |
 //! | [`lrpc`]        | calls to domains of the same core                                  |
 //! | [`transfer`]    | capabilities for domains of any core                               |
+//! | [`trace`]       | events and spans of a program's own, and when traces are recorded  |
 //! | [`region`]      | marks for who counts from outside                                  |
 //! | [`authority`]   | for monitors alone: what domains are made of, other cores          |
 //!
@@ -61,6 +62,7 @@ pub mod space;
 pub mod span;
 mod start;
 pub mod system_call;
+pub mod trace;
 pub mod transfer;
 
 pub use start::{abort, run, startup};

@@ -4,8 +4,9 @@ use crate::capability::{Address, MONITOR_DOORBELL, slots};
 use crate::clock;
 use crate::connection::Connection;
 use crate::frame::Frame;
-use crate::interface::names::event;
+use crate::interface::names::event as change;
 use crate::interface::{self, Error, TEXT_BYTES, state};
+use crate::trace::{self, Recorder, event};
 use crate::{startup, transfer};
 use abi::limits::{ARGUMENT_BYTES, PAGE_CHANNEL_SLOTS};
 use alloc::collections::VecDeque;
@@ -28,7 +29,7 @@ impl Domain {
 /// A request that was sent and not answered yet.
 #[derive(Debug)]
 #[must_use = "a request has an answer"]
-pub struct Token(pub(crate) u32);
+pub struct Token(pub(crate) u32, u16);
 
 /// Most events of one request that are kept for who asks for them later: then the last of them says
 /// that some are lost.
@@ -47,6 +48,7 @@ static CLIENT: LazyLock<Mutex<Client>> = LazyLock::new(|| {
     // SAFETY: the monitor mapped the page for this channel and nothing else, for the life
     // of the domain, and this is the only time that it is attached.
     let channel = unsafe { Channel::attach(page as *mut u8, PAGE_CHANNEL_SLOTS, Side::B) };
+    let channel = channel.traced(startup().monitor_channel_physical, Side::B);
     Mutex::new(Client {
         connection: Connection::on_this_core(channel, Some(MONITOR_DOORBELL)),
         next_token: 1,
@@ -85,7 +87,7 @@ impl Client {
             if self.events.iter().filter(|one| own(one)).count() < MAX_EVENTS {
                 self.events.push_back((token, message));
             } else if let Some((_, last)) = self.events.iter_mut().rfind(|one| own(one)) {
-                last.payload[1] = event::OVERRUN;
+                last.payload[1] = change::OVERRUN;
             }
         }
     }
@@ -128,10 +130,11 @@ impl Client {
     ) -> Result<(), Error> {
         let route = u64::from(token) | ((core as u64) << 32);
         let [a, b, c, d, e, f] = arguments;
+        record(event::BEGIN, token, a, kind.into());
         self.send(&Message::new(kind, [route, a, b, c, d, e, f]))
     }
 
-    fn reply(&mut self, token: u32) -> Result<[u64; 5], Error> {
+    fn reply(&mut self, &Token(token, kind): &Token) -> Result<[u64; 5], Error> {
         let message = loop {
             if let Some(at) = self.replies.iter().position(|(other, _)| *other == token) {
                 break self.replies.swap_remove(at).1;
@@ -140,10 +143,21 @@ impl Client {
             self.keep(message);
         };
         let [_, error, results @ ..] = message.payload;
+        record(event::END, token, error, kind.into());
         match Error::from_code(error) {
             None => Ok(results),
             Some(error) => Err(error),
         }
+    }
+}
+
+/// Records that the request of this token begins or ends.
+#[inline(always)]
+fn record(number: u16, token: u32, value: u64, kind: u32) {
+    let recorder = Recorder::own();
+    if recorder.is_on(number) {
+        let flow = trace::flow_of_request(startup().domain, token);
+        recorder.write(number, flow, value, kind);
     }
 }
 
@@ -152,7 +166,7 @@ pub fn request(core: usize, kind: u16, arguments: [u64; 6]) -> Result<Token, Err
     let mut client = CLIENT.lock();
     let token = client.token();
     client.request(token, core, kind, arguments)?;
-    Ok(Token(token))
+    Ok(Token(token, kind))
 }
 
 /// Sends a request to the monitor of a core, with a text ahead of it.
@@ -174,13 +188,13 @@ pub(crate) fn request_with_text(
         client.send(&message)?;
     }
     client.request(token, core, kind, arguments)?;
-    Ok(Token(token))
+    Ok(Token(token, kind))
 }
 
 /// Waits for the answer to a request.
 #[allow(clippy::needless_pass_by_value)] // an answer comes once
 pub fn answer(token: Token) -> Result<[u64; 5], Error> {
-    CLIENT.lock().reply(token.0)
+    CLIENT.lock().reply(&token)
 }
 
 /// The next event of what this request began; `None` when the clock reaches the deadline
@@ -199,7 +213,7 @@ pub fn try_answer(token: &Token) -> Option<Result<[u64; 5], Error>> {
     let mut client = CLIENT.lock();
     loop {
         if client.replies.iter().any(|(other, _)| *other == token.0) {
-            return Some(client.reply(token.0));
+            return Some(client.reply(token));
         }
         match client.connection.channel().recv() {
             Ok(message) => client.keep(message),

@@ -20,7 +20,7 @@ use crate::interface::Error;
 use crate::monitor::{self, Domain};
 use crate::space::{Mapping, PageSize};
 use crate::transfer::Receiving;
-use crate::{clock, memory, names, startup, system_call, transfer};
+use crate::{clock, memory, names, startup, system_call, trace, transfer};
 use abi::layout::PAGE;
 use abi::limits::PAGE_CHANNEL_SLOTS;
 use abi::syscall::rights;
@@ -79,6 +79,7 @@ impl Session {
         // own mistake.
         let channel =
             unsafe { Channel::attach(mapping.address() as *mut u8, PAGE_CHANNEL_SLOTS, side) };
+        let channel = channel.traced(trace::place_of(mapping.frame()), side);
         let is_near = peer.core() == startup().core as usize;
         let connection = match is_near {
             true => Connection::on_this_core(channel, Some(doorbell)),

@@ -12,7 +12,7 @@ use super::space::{self, Mapping, pieces};
 use super::store::{Block, SharedRam, Store, make_doorbell, vector_range};
 use super::{Error, ask};
 use crate::capability::{self, Address, Kind, Rights};
-use crate::{startup, system_call};
+use crate::{startup, system_call, trace};
 use abi::capability::monitor::BUNDLE;
 use abi::capability::{
     FIRST_CNODE_SLOTS, GIFT, INDEX_BITS, MEMORY_CNODE, MONITOR_DOORBELL, OWN_DISPATCHER,
@@ -251,6 +251,11 @@ impl Body {
         self.blocks[0].make(Kind::Frame, PAGE, self.channel)?;
         self.place_copies(self.channel, 0, region, rights::WRITE, USE)?;
         store.domain_channel(number, self.channel)
+    }
+
+    /// Where the channel to its monitor lies in physical memory; 0 where there are no traces.
+    pub fn channel_place(&self) -> u64 {
+        trace::place_of(self.channel)
     }
 
     /// Maps within one page table, and makes those that are missing of the first block.

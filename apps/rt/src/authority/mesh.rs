@@ -8,7 +8,7 @@ use super::space::{self, Mapping};
 use super::store::{CACHE_LINE, SLEEP_PAGES};
 use super::{Error, Store, machine};
 use crate::capability::{self, Address, Kind, Rights};
-use crate::{startup, system_call};
+use crate::{startup, system_call, trace};
 use abi::capability::monitor::CORES;
 use abi::layout::{MONITOR_MESH, PAGE};
 use abi::limits::{MAX_CORES, MAX_DISPATCHERS, PAGE_CHANNEL_SLOTS};
@@ -130,6 +130,8 @@ impl Store {
         }
         // SAFETY: mapped, for good, at an address that is this channel's alone.
         let channel = unsafe { Channel::attach(address as *mut u8, PAGE_CHANNEL_SLOTS, side) };
+        let own = startup().core as usize;
+        let channel = channel.traced(mesh_page(own.min(peer), own.max(peer)), side);
         Ok(channel.with_sleep_words(sleep_word(startup().core as usize), sleep_word(peer)))
     }
 
@@ -177,7 +179,8 @@ impl Store {
         unsafe { self.map(&mapping)? };
         // SAFETY: mapped just now, at an address that is this channel's alone until
         // `close_domain_channel` takes the channel away.
-        Ok(unsafe { Channel::attach(address as *mut u8, PAGE_CHANNEL_SLOTS, Side::A) })
+        let channel = unsafe { Channel::attach(address as *mut u8, PAGE_CHANNEL_SLOTS, Side::A) };
+        Ok(channel.traced(trace::place_of(frame), Side::A))
     }
 
     /// Takes the channel with a domain away.
