@@ -2,6 +2,10 @@
 //!
 //! Times are nanoseconds since the first record, by one clock for all cores.
 
+use crate::clocks::Clock;
+use crate::reading;
+use crate::recording::Recording;
+
 /// A stretch of time in which one dispatcher had a core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Running {
@@ -87,6 +91,23 @@ pub struct Span {
     pub end: u64,
 }
 
+/// A monitor took a step for an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Number of the operation.
+    pub flow: u64,
+    /// Where.
+    pub core: u32,
+    /// Who ran.
+    pub dispatcher: Option<usize>,
+    /// Kind of what it got.
+    pub kind: u32,
+    /// Argument.
+    pub value: u64,
+    /// When.
+    pub at: u64,
+}
+
 /// All that a trace says.
 #[derive(Clone, Debug, Default)]
 pub struct Model {
@@ -94,6 +115,9 @@ pub struct Model {
     pub dispatchers: Vec<Dispatcher>,
     /// Who ran, by core and time.
     pub running: Vec<Running>,
+    /// Times that a core was given to another dispatcher, in the order of the recording's cores: records that
+    /// one runs. There are more stretches than that, as the one that ran before the core was idle may go on.
+    pub switches: Vec<u64>,
     /// By the time they were sent.
     pub messages: Vec<Message>,
     /// Messages of which one end alone was recorded: sent, and received.
@@ -102,8 +126,24 @@ pub struct Model {
     pub early: (u64, u64),
     /// By the time they began.
     pub operations: Vec<Operation>,
+    /// By time. Each is among the spans too, as something that happened.
+    pub steps: Vec<Step>,
     /// By the time they began.
     pub spans: Vec<Span>,
+    /// Ends of operations, calls and spans whose beginning was not recorded.
+    pub loose: u64,
+    /// Records that no program wrote that keeps to the rules: of an event that there is not, or days away from
+    /// all others. They are left out.
+    pub spoilt: u64,
+    /// How the clock of each core goes, in the order of the recording.
+    pub clocks: Vec<Clock>,
     /// Nanoseconds from the first record to the last.
     pub length: u64,
+}
+
+impl Model {
+    /// What a recording says, from the event that started it to the one that ended it.
+    pub fn of(recording: &Recording) -> Self {
+        reading::model(recording)
+    }
 }

@@ -32,6 +32,13 @@ pub struct Header {
     pub hz: u64,
     /// Whether a tick is an instruction, so that figures repeat to the digit.
     pub is_exact: bool,
+    /// Event that started the trace, and one that ended it; 0: none. Records before and after are cut when it
+    /// is read.
+    #[serde(default)]
+    pub start: u32,
+    /// As above.
+    #[serde(default)]
+    pub stop: u32,
     /// By core number.
     pub cores: Vec<Core>,
     /// What programs declared.
@@ -59,6 +66,9 @@ pub struct Core {
     pub switches: u64,
     /// Records in this file.
     pub records: u64,
+    /// Names of its dispatchers by handle, of those that there were last; empty: none.
+    #[serde(default)]
+    pub names: Vec<String>,
 }
 
 /// An event that a program declared.
