@@ -15,6 +15,7 @@
 
 use crate::membership::Members;
 use crate::node::{Context, Node, Outcome, Output, Outputs, Protocol};
+use crate::tape::Mark;
 use protocols::agent::{Action, Agent, Line};
 use protocols::core_set::{CoreSet, WORDS};
 use protocols::costs::tables::{Table, settings_of};
@@ -76,6 +77,11 @@ pub trait Load: Sized {
 
     /// What the judge has to know of the agent's state, where that has changed.
     fn look(&mut self, _agent: &Agent, _notes: &mut Vec<Self::Note>) {}
+
+    /// What a note says of an operation.
+    fn mark(_note: &Self::Note) -> Option<Mark> {
+        None
+    }
 
     /// Takes what the agent returned: to be done after all that was to be done before.
     fn take(&mut self, actions: Vec<Action>, hands: &mut Hands<'_, Self::Note>) {
@@ -235,6 +241,17 @@ impl<L: Load> Node for AgentNode<L> {
 
     fn is_upkeep(line: &Line) -> bool {
         Message::decode(line.kind, &line.words) == Some(Message::Alive)
+    }
+
+    fn label(line: &Line) -> (u16, u64) {
+        (line.kind, line.words[0])
+    }
+
+    fn mark(note: &Note<L::Note>) -> Option<Mark> {
+        match note {
+            Note::Of(note) => L::mark(note),
+            Note::Installed(_) | Note::Tableless => None,
+        }
     }
 }
 

@@ -12,8 +12,12 @@
 
 use crate::machine::Machine;
 use crate::node::{Context, Node, Outcome, Output, Outputs, Protocol};
+use crate::tape::Mark;
 use std::fmt;
 use std::rc::Rc;
+
+/// The kind of a round in recordings: no request of the system has it.
+pub const ROUND: u32 = 0x100;
 
 /// Who hands a message on to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,6 +152,26 @@ impl Node for Broadcaster {
             }
             Message::Down(_) | Message::Up(_) => {}
         }
+    }
+
+    fn label(message: &Message) -> (u16, u64) {
+        match message {
+            Message::Down(round) => (1, (*round).into()),
+            Message::Up(round) => (2, (*round).into()),
+        }
+    }
+
+    fn mark(note: &Note) -> Option<Mark> {
+        Some(match note {
+            Note::Begun(round) => Mark::Begin {
+                token: (*round).into(),
+                kind: ROUND,
+            },
+            Note::Done(round) => Mark::End {
+                token: (*round).into(),
+                error: 0,
+            },
+        })
     }
 }
 

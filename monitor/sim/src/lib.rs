@@ -16,6 +16,8 @@
 //! | [`broadcast`]  | a message to all cores by different ways                         |
 //! | [`agents`]     | whole agents, as the system runs them                            |
 //! | [`script`]     | what programs ask for there, at random or in order               |
+//! | [`replay`]     | what a recorded run asked for, on another number of cores        |
+//! | [`tape`]       | what a run is recorded on                                        |
 //! | [`names`]      | [`protocols::names`] on agents, and its rules                    |
 //! | [`regions`]    | [`protocols::regions`] on agents, and its rules                  |
 //! | [`spaces`]     | [`protocols::spaces`] on agents, and its rules                   |
@@ -33,6 +35,8 @@ pub mod protocol;
 pub mod queue;
 pub mod random;
 pub mod regions;
+pub mod replay;
 pub mod script;
 pub mod spaces;
+pub mod tape;
 pub mod world;

@@ -15,12 +15,16 @@
 //! cores than the machine has makes its sockets wider.
 
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// The most sockets.
 const MAX_SOCKETS: usize = 64;
 /// The longest that anything may cost: an hour.
 const MAX_NS: u64 = 3_600_000_000_000;
+
+/// Instead of a kind of message: what a core does because of the time. No message has it.
+pub const TICK: u16 = 0xffff;
 
 /// The machines that come with the simulator: their names and files.
 pub const SHIPPED: [(&str, &str); 3] = [
@@ -84,6 +88,10 @@ pub struct Machine {
     pub name: String,
     /// What does not depend on distance.
     pub cost: Cost,
+    /// Handling a message of these kinds costs this instead, in nanoseconds.
+    pub kinds: BTreeMap<u16, u64>,
+    /// Whether all cores run by turns on one processor, as an emulator's on one thread do.
+    pub is_serial: bool,
     sockets: usize,
     cores_per_socket: usize,
     cores_per_cache: usize,
@@ -133,6 +141,8 @@ impl Machine {
         Ok(Self {
             name: name.into(),
             cost,
+            kinds: BTreeMap::new(),
+            is_serial: false,
             sockets,
             cores_per_socket: file.cores_per_socket,
             cores_per_cache: file.cores_per_cache,
@@ -145,6 +155,30 @@ impl Machine {
     pub fn shipped(name: &str) -> Option<Self> {
         let (name, text) = SHIPPED.iter().find(|(shipped, _)| *shipped == name)?;
         Some(Self::parse(name, text).expect("shipped files are in order: a test reads them"))
+    }
+
+    /// A machine whose cores are all equally far from each other.
+    pub fn uniform(name: &str, distance: Distance, cost: Cost) -> Self {
+        let distance = Distance {
+            send: distance.send.max(1),
+            ..distance
+        };
+        Self {
+            name: name.into(),
+            cost,
+            kinds: BTreeMap::new(),
+            is_serial: false,
+            sockets: 1,
+            cores_per_socket: 1,
+            cores_per_cache: usize::MAX,
+            levels: vec![distance; 2],
+            between: vec![1],
+        }
+    }
+
+    /// What a monitor does with a message of a kind besides receiving it, in nanoseconds.
+    pub fn handle(&self, kind: u16) -> u64 {
+        self.kinds.get(&kind).copied().unwrap_or(self.cost.handle)
     }
 
     /// The machine with room for so many cores.

@@ -80,6 +80,11 @@ impl Node for Member {
     fn is_upkeep(message: &Message) -> bool {
         matches!(message, Message::Alive)
     }
+
+    fn label(message: &Message) -> (u16, u64) {
+        let (kind, words) = message.encode();
+        (kind, words[0])
+    }
 }
 
 /// A change of views that all cores have come to know.

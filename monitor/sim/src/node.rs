@@ -1,6 +1,7 @@
 //! What a protocol has to be for the simulator to run it: a machine for each core, and a judge who
 //! sees all of them.
 
+use crate::tape::Mark;
 use std::fmt::Debug;
 use std::hash::Hash;
 
@@ -15,6 +16,8 @@ pub enum Output<M, N> {
     Leave,
     /// Tell the judge something.
     Note(N),
+    /// Be busy for so long, in nanoseconds.
+    Work(u64),
 }
 
 /// The outputs of a node.
@@ -64,6 +67,17 @@ pub trait Node {
     /// Whether a message belongs to no operation: it is not counted.
     fn is_upkeep(_message: &Self::Message) -> bool {
         false
+    }
+
+    /// What a message is on the wire, in a recording and where kinds cost differently: its kind and
+    /// its first word.
+    fn label(_message: &Self::Message) -> (u16, u64) {
+        (0, 0)
+    }
+
+    /// What a note says of an operation.
+    fn mark(_note: &Self::Note) -> Option<Mark> {
+        None
     }
 }
 

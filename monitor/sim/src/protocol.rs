@@ -14,6 +14,7 @@ use crate::names::Registry;
 use crate::random::Random;
 use crate::regions::Memory;
 use crate::spaces::AddressSpaces;
+use crate::tape::Tape;
 use crate::world::{Report, Setup, Violation, World};
 
 /// The most cores of a run.
@@ -79,7 +80,7 @@ pub struct Figure {
 }
 
 /// Figures, and how many messages it took to obtain them.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Measurement {
     /// The figures.
     pub figures: Vec<Figure>,
@@ -87,6 +88,8 @@ pub struct Measurement {
     pub delivered: u64,
     /// The most that were under way at once.
     pub most_under_way: usize,
+    /// All that happened, one run after the other, if that was asked for.
+    pub tape: Option<Tape>,
 }
 
 impl Protocol {
@@ -118,14 +121,19 @@ impl Protocol {
         }
     }
 
-    /// What it measures on so many cores, without faults other than those that it is there for.
+    /// What it measures on so many cores, without faults other than those that it is there for; it is
+    /// recorded if there is a tape.
     pub fn figures(
         self,
         machine: &Machine,
         cores: usize,
         seed: u64,
+        tape: Option<Tape>,
     ) -> Result<Measurement, Violation> {
-        let mut measurement = Measurement::default();
+        let mut measurement = Measurement {
+            tape,
+            ..Measurement::default()
+        };
         // Longer than anything takes that is measured.
         let slot_ns = 2 * patience_ns(cores);
         match self {
@@ -133,7 +141,8 @@ impl Protocol {
                 for way in Way::ALL {
                     let setup = setup(cores, seed, Schedule::default());
                     let protocol = Broadcast::new(way, cores, machine, ROUNDS);
-                    let (done, report) = World::new(protocol, machine, setup).run();
+                    let tape = measurement.tape.take();
+                    let (done, report) = World::recorded(protocol, machine, setup, tape).run();
                     measurement.add(report)?;
                     let strategy = way.to_string();
                     measurement.median(
@@ -154,7 +163,8 @@ impl Protocol {
                 };
                 let setup = setup(cores, seed, Schedule(vec![stop]));
                 let protocol = Members::new(cores, patience_ns);
-                let (done, report) = World::new(protocol, machine, setup).run();
+                let tape = measurement.tape.take();
+                let (done, report) = World::recorded(protocol, machine, setup, tape).run();
                 measurement.add(report)?;
                 for (operation, is_join) in [
                     ("a core was fenced: new view", false),
@@ -280,6 +290,7 @@ impl Measurement {
     fn add(&mut self, report: Report) -> Result<(), Violation> {
         self.delivered += report.counts.delivered;
         self.most_under_way = self.most_under_way.max(report.counts.most_under_way);
+        self.tape = report.tape;
         report.outcome.map(|_| ())
     }
 
@@ -297,7 +308,7 @@ impl Measurement {
             bound_ns: u64::MAX / 2,
             ..setup(cores, seed, Schedule::default())
         };
-        let (done, report) = World::new(agents, &machine, setup).run();
+        let (done, report) = World::recorded(agents, &machine, setup, self.tape.take()).run();
         self.add(report)?;
         Ok(done.judge)
     }

@@ -5,6 +5,7 @@
 use crate::agents::{Life, Stopwatch};
 use crate::node::Context;
 use crate::random::Random;
+use crate::tape::Mark;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 
@@ -23,6 +24,24 @@ pub struct Begun<O> {
     pub op: O,
     /// What it is measured as.
     pub measured: Measured,
+}
+
+/// That an operation begins, of whatever kind of request; the end of a script is none.
+pub fn begins<O>(begun: &Begun<O>, kind: Option<u16>) -> Option<Mark> {
+    kind.map(|kind| Mark::Begin {
+        token: begun.token,
+        kind: kind.into(),
+    })
+}
+
+/// That an operation ended, with this error if it failed.
+pub fn ends<E: Copy>(
+    token: u64,
+    result: Result<(), E>,
+    code: impl FnOnce(E) -> u64,
+) -> Option<Mark> {
+    let error = result.err().map_or(0, code);
+    Some(Mark::End { token, error })
 }
 
 /// A step of a script.

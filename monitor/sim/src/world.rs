@@ -17,10 +17,11 @@
 //! lost: its channels are new.
 
 use crate::faults::{Fault, Kind, Schedule};
-use crate::machine::Machine;
+use crate::machine::{Machine, TICK};
 use crate::node::{Context, Node, Outcome, Output, Outputs, Protocol};
 use crate::queue::{Entry, Queue, Slots};
 use crate::random::{Random, TraceHash};
+use crate::tape::Tape;
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -116,6 +117,8 @@ pub struct Report {
     pub end_ns: u64,
     /// The last events, if the run was traced.
     pub trace: Vec<String>,
+    /// All of it, if the run was recorded.
+    pub tape: Option<Tape>,
 }
 
 /// What is in the queue: small, and the rest in slots.
@@ -149,6 +152,8 @@ struct Envelope<M> {
     sent_ns: u64,
     /// So much later than in the queue, since the sender froze before it had sent it.
     late_ns: u64,
+    /// On the tape: its flow, and what it was sent for.
+    flows: (u64, u64),
     message: M,
 }
 
@@ -230,17 +235,26 @@ pub struct World<P: Protocol> {
     outputs: Outputs<P::Node>,
     links: Links,
     under_way: usize,
+    /// Until when the one processor is taken that all cores run on by turns, where there is one.
+    taken_ns: u64,
     /// Messages sent, upkeep aside.
     operations: u64,
     counts: Counts,
     hash: TraceHash,
     trace: VecDeque<String>,
     violation: Option<Violation>,
+    tape: Option<Box<Tape>>,
 }
 
 impl<P: Protocol> World<P> {
     /// All cores start at time 0.
-    pub fn new(mut protocol: P, machine: &Machine, setup: Setup) -> Self {
+    pub fn new(protocol: P, machine: &Machine, setup: Setup) -> Self {
+        Self::recorded(protocol, machine, setup, None)
+    }
+
+    /// The same; all that happens is recorded on a tape, after what is there. It changes nothing of
+    /// what happens.
+    pub fn recorded(mut protocol: P, machine: &Machine, setup: Setup, tape: Option<Tape>) -> Self {
         let cores = (0..setup.cores).map(|core| Core {
             node: Some(protocol.node(core, false)),
             life: 0,
@@ -272,11 +286,13 @@ impl<P: Protocol> World<P> {
             outputs: Vec::new(),
             links: Links::default(),
             under_way: 0,
+            taken_ns: 0,
             operations: 0,
             counts: Counts::default(),
             hash: TraceHash::default(),
             trace: VecDeque::new(),
             violation: None,
+            tape: tape.map(Box::new),
             setup,
         };
         for (index, fault) in world.setup.schedule.0.iter().enumerate() {
@@ -309,7 +325,12 @@ impl<P: Protocol> World<P> {
             }),
         };
         self.counts.under_way = self.under_way as u64;
+        let tape = self.tape.take().map(|mut tape| {
+            tape.end();
+            *tape
+        });
         let report = Report {
+            tape,
             outcome,
             hash: self.hash.finish(),
             counts: self.counts,
@@ -488,8 +509,12 @@ impl<P: Protocol> World<P> {
         self.record("gets", to, &(from, &message), || {
             format!("{message:?} from core {from}")
         });
-        let cost_ns = self.machine.distance(from, to).receive + self.machine.cost.handle;
-        self.spend(to, cost_ns);
+        let label = P::Node::label(&message);
+        self.spend(to, self.machine.distance(from, to).receive);
+        if let Some(tape) = &mut self.tape {
+            tape.receives(to, self.cores[to].busy_ns, envelope.flows, label);
+        }
+        self.spend(to, self.machine.handle(label.0));
         self.call(to, |node, now_ns, outputs| {
             node.on_message(from, message, now_ns, outputs);
         });
@@ -531,14 +556,24 @@ impl<P: Protocol> World<P> {
 
     fn tick(&mut self, core: usize) {
         self.record("has its time come", core, &0, String::new);
-        self.spend(core, self.machine.cost.handle);
+        if let Some(tape) = &mut self.tape {
+            tape.ticks(core);
+        }
+        self.spend(core, self.machine.handle(TICK));
         self.call(core, Node::on_tick);
     }
 
     /// The core is busy for so long.
     fn spend(&mut self, core: usize, cost_ns: u64) {
-        let core = &mut self.cores[core];
-        core.busy_ns = core.busy_ns.max(self.now_ns) + cost_ns * core.slow;
+        let it = &mut self.cores[core];
+        let from_ns = it.busy_ns.max(self.now_ns).max(self.taken_ns);
+        it.busy_ns = from_ns + cost_ns * it.slow;
+        if self.machine.is_serial {
+            self.taken_ns = it.busy_ns;
+        }
+        if let Some(tape) = &mut self.tape {
+            tape.works(core, from_ns, it.busy_ns);
+        }
     }
 
     /// Asks a node, and carries out what it wants.
@@ -557,8 +592,18 @@ impl<P: Protocol> World<P> {
                     self.spend(core, cost.ring);
                     self.effect(core, Deed::Fence(other));
                 }
+                Output::Work(cost_ns) => self.spend(core, cost_ns),
                 Output::Leave => self.effect(core, Deed::Leave),
-                Output::Note(note) => self.effect(core, Deed::Note(note)),
+                Output::Note(note) => {
+                    let at_ns = self.cores[core].busy_ns;
+                    if let Some(tape) = &mut self.tape
+                        && let Some(mark) = P::Node::mark(&note)
+                    {
+                        tape.works(core, at_ns, at_ns);
+                        tape.marks(core, at_ns, mark);
+                    }
+                    self.effect(core, Deed::Note(note));
+                }
             }
         }
         self.outputs = outputs;
@@ -600,6 +645,10 @@ impl<P: Protocol> World<P> {
             at_ns = self.arrival(from, to, sent_ns, at_ns);
         }
         self.counts.sent += 1;
+        let flows = match &mut self.tape {
+            Some(tape) => tape.sends(from, to, sent_ns, P::Node::label(&message)),
+            None => (0, 0),
+        };
         if !P::Node::is_upkeep(&message) {
             self.operations += 1;
             if let Some(left) = &mut self.cores[from].stop_after {
@@ -619,6 +668,7 @@ impl<P: Protocol> World<P> {
             to_life,
             sent_ns,
             late_ns: 0,
+            flows,
             message,
         });
         self.queue.push(at_ns, What::Arrive(slot));
@@ -698,6 +748,9 @@ impl<P: Protocol> World<P> {
             return;
         }
         it.stopped_ns = self.now_ns;
+        if let Some(tape) = &mut self.tape {
+            tape.stops(core, self.now_ns);
+        }
         (it.ready_ns, it.tick_ns, it.tick_after) = (u64::MAX, u64::MAX, None);
         self.counts.stops += 1;
         for slot in std::mem::take(&mut it.inbox) {

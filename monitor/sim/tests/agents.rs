@@ -35,7 +35,7 @@ fn messages_are_as_few_as_it_says() {
         let machine = Machine::shipped(name).unwrap();
         for cores in [2, 3, 4, 8, 16, 33] {
             let others = cores as u64 - 1;
-            let names = Protocol::Names.figures(&machine, cores, 1).unwrap();
+            let names = Protocol::Names.figures(&machine, cores, 1, None).unwrap();
             for (_, count) in messages(&names, "update, by the coordinator") {
                 assert_eq!(count, 3 * others);
             }
@@ -45,7 +45,7 @@ fn messages_are_as_few_as_it_says() {
             for (_, count) in messages(&names, "look up") {
                 assert_eq!(count, 0);
             }
-            let spaces = Protocol::Spaces.figures(&machine, cores, 1).unwrap();
+            let spaces = Protocol::Spaces.figures(&machine, cores, 1, None).unwrap();
             let all = messages(&spaces, "unmap a page that all hold");
             assert_eq!(all.len(), 2 * strategies().len());
             for (strategy, count) in all {
@@ -54,7 +54,7 @@ fn messages_are_as_few_as_it_says() {
             for (strategy, count) in messages(&spaces, "unmap a page that two hold") {
                 assert_eq!(count, 2, "{strategy}");
             }
-            let regions = Protocol::Regions.figures(&machine, cores, 1).unwrap();
+            let regions = Protocol::Regions.figures(&machine, cores, 1, None).unwrap();
             for (holders, count) in messages(&regions, "revoke") {
                 let number = holders.split(' ').next().unwrap().parse();
                 let holders = number.unwrap_or(cores as u64);
@@ -73,7 +73,7 @@ fn as_many_cores_as_a_line_can_name() {
     for protocol in AGENTS {
         let most = protocol.max_cores();
         assert_eq!(most, 256);
-        let measured = protocol.figures(&two_sockets(), most, 1).unwrap();
+        let measured = protocol.figures(&two_sockets(), most, 1, None).unwrap();
         assert!(measured.figures.len() >= 6, "{measured:?}");
     }
 }

@@ -255,7 +255,7 @@ fn a_broadcast_takes_two_messages_for_each_other_core() {
         let machine = Machine::shipped(name).unwrap();
         for cores in [1, 2, 3, 7, 64, 300] {
             let measured = protocol::Protocol::Broadcast
-                .figures(&machine, cores, 1)
+                .figures(&machine, cores, 1, None)
                 .unwrap();
             assert_eq!(measured.figures.len(), 2 * Way::ALL.len());
             for figure in &measured.figures {
@@ -272,7 +272,7 @@ fn trees_are_faster_than_unicast_on_many_cores() {
     for (name, _) in SHIPPED {
         let machine = Machine::shipped(name).unwrap();
         let measured = protocol::Protocol::Broadcast
-            .figures(&machine, 1024, 1)
+            .figures(&machine, 1024, 1, None)
             .unwrap();
         let time = |strategy: &str| {
             let mut figures = measured.figures.iter();

@@ -61,6 +61,8 @@ const PROGRAMS: [(i64, i64, &str, &str); 80] = [
     (4, 2, "transfer-test", "transfer-test: passed"),
     (7, 1, "transfer-test", "transfer-test: passed"),
     (16, 1, "transfer-test", "transfer-test: passed"),
+    (1, 1, "trace-harm", "trace-harm: passed"),
+    (3, 1, "trace-harm", "trace-harm: passed"),
     (2, 1, "lending-test", "lending-test: passed"),
     (4, 2, "lending-test", "lending-test: passed"),
     (7, 1, "lending-test", "lending-test: passed"),

@@ -36,6 +36,8 @@ pub enum Status {
     BenchmarkFailed = 105,
     /// A simulated run broke a rule.
     RuleBroken = 106,
+    /// A trace could not be read, or does not hold what it should.
+    BadTrace = 107,
     /// The guest did not end within the time allowed.
     TimedOut = 124,
     /// Ctrl-C, or a request to terminate.
@@ -44,7 +46,7 @@ pub enum Status {
 
 impl Status {
     /// All of them with what they mean, for `--help`.
-    pub const MEANINGS: [(Self, &str); 13] = [
+    pub const MEANINGS: [(Self, &str); 14] = [
         (Self::BadOption, "an option has a value that it cannot have"),
         (
             Self::MissingTool,
@@ -77,6 +79,10 @@ impl Status {
             "a benchmark failed, or gave no results to trust",
         ),
         (Self::RuleBroken, "a simulated run broke a rule"),
+        (
+            Self::BadTrace,
+            "a trace could not be read, or there was none to write",
+        ),
         (Self::TimedOut, "the guest did not end within --timeout"),
         (Self::Interrupted, "Ctrl-C, or a request to terminate"),
     ];
@@ -184,6 +190,40 @@ pub enum OptionError {
         /// The longest that the system takes.
         maximum: usize,
     },
+    /// `--records` is no size of a ring.
+    #[error("--records: expected a power of two from {minimum} to {maximum}, found {found}")]
+    Records {
+        /// What was given.
+        found: i64,
+        /// The least there can be.
+        minimum: u64,
+        /// The most there can be.
+        maximum: u64,
+    },
+    /// `--groups` names a group that there is not.
+    #[error(
+        "--groups: expected names joined by +, or all, or none, found {found:?}; there are: {}",
+        .groups.join(", ")
+    )]
+    Groups {
+        /// What was given.
+        found: String,
+        /// What there is.
+        groups: Vec<&'static str>,
+    },
+    /// `--start` or `--stop` names an event that there is not.
+    #[error(
+        "{option}: expected an event, found {found:?}, which is none or several; there are: {}",
+        .events.join(", ")
+    )]
+    Event {
+        /// The option.
+        option: &'static str,
+        /// What was given.
+        found: String,
+        /// What there is.
+        events: Vec<String>,
+    },
     /// `--machine` is no machine.
     #[error("--machine: {found}: {reason}; there are also: {}", .shipped.join(", "))]
     Machine {
@@ -193,6 +233,24 @@ pub enum OptionError {
         reason: String,
         /// The machines that need no file.
         shipped: Vec<&'static str>,
+    },
+    /// A recording that is none.
+    #[error("{option}: {found}: {reason}")]
+    Recording {
+        /// The option that names it.
+        option: &'static str,
+        /// What was given.
+        found: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Options of the simulator that do not go together.
+    #[error("{option}: {reason}")]
+    Together {
+        /// The option.
+        option: &'static str,
+        /// Why not.
+        reason: &'static str,
     },
     /// `--faults` is neither a schedule nor a campaign.
     #[error("--faults: {reason}; or random:COUNT, such as random:1000")]
@@ -326,6 +384,22 @@ pub enum BenchmarkError {
     },
 }
 
+/// Why there is no trace.
+#[derive(Debug, Error)]
+pub enum TraceError {
+    /// A file that cannot be read.
+    #[error("{}: {reason}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No core left a ring.
+    #[error("no core left a trace: the boot ended before the first one had a ring")]
+    Nothing,
+}
+
 /// Why a command did not end well.
 #[derive(Debug, Error)]
 pub enum Failure {
@@ -349,6 +423,9 @@ pub enum Failure {
     /// Cache lines could not be counted.
     #[error(transparent)]
     Coherence(#[from] CoherenceError),
+    /// There is no trace.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
     /// QEMU said no.
     #[error("QEMU ended with {status}: expected the guest to power off. QEMU says:\n{stderr}")]
     Qemu {
@@ -438,6 +515,7 @@ impl Failure {
             Self::Build(_) => Status::BuildFailed,
             Self::Benchmark(_) | Self::Coherence(_) => Status::BenchmarkFailed,
             Self::RuleBroken { .. } => Status::RuleBroken,
+            Self::Trace(_) => Status::BadTrace,
             Self::Qemu { .. } => Status::QemuFailed,
             Self::Host { .. } => Status::HostFailed,
             Self::GuestPanicked | Self::BridgeStopped | Self::NoExitStatus => Status::GuestPanicked,

@@ -54,7 +54,7 @@ impl Core {
 
     /// Fills `buffer` from this core's RAM at a physical address; `None` where that lies
     /// outside.
-    fn read(&self, memory: &GuestMemory, physical: u64, buffer: &mut [u8]) -> Option<()> {
+    pub fn read(&self, memory: &GuestMemory, physical: u64, buffer: &mut [u8]) -> Option<()> {
         // Addresses and files differ by the holes; within a core's RAM there are none.
         let distance = physical.checked_sub(self.record.region)?;
         let place = Place {

@@ -6,7 +6,10 @@ use crate::install::{self, Qemu};
 use crate::interrupt;
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::{bench_tests, boot_tests, coherence_tests, host_tests, image_tests, linux, tool_tests};
+use crate::{
+    bench_tests, boot_tests, coherence_tests, host_tests, image_tests, linux, tool_tests,
+    trace_page_tests, trace_tests,
+};
 use clap::Args;
 use rustix::fs::MemfdFlags;
 use std::cell::OnceCell;
@@ -182,6 +185,8 @@ pub fn test(options: &TestOptions) -> u8 {
     tests.extend(bench_tests::tests());
     tests.extend(boot_tests::tests());
     tests.extend(coherence_tests::tests());
+    tests.extend(trace_tests::tests());
+    tests.extend(trace_page_tests::tests());
     tests.extend(linux::tests::tests());
     tests.retain(|test| test.name.contains(filter));
     if tests.is_empty() {

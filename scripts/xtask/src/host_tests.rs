@@ -12,7 +12,7 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(900);
 
 /// Packages whose whole build is for the host.
-const HOST_PACKAGES: [&str; 9] = [
+const HOST_PACKAGES: [&str; 11] = [
     "abi",
     "capabilities",
     "coherence",
@@ -20,6 +20,8 @@ const HOST_PACKAGES: [&str; 9] = [
     "loader",
     "peers",
     "sim",
+    "trace",
+    "traces",
     "urpc",
     "xtask",
 ];

@@ -66,6 +66,17 @@ pub fn launch(
     qemu: &Qemu,
     console: &mut dyn Console,
 ) -> Result<i32, Failure> {
+    launch_and_look(boot, system, qemu, console, &mut |_, _| ())
+}
+
+/// The same; `look` sees what the guest left in its RAM, whichever way it came to its end.
+pub fn launch_and_look(
+    boot: &Boot,
+    system: &System,
+    qemu: &Qemu,
+    console: &mut dyn Console,
+    look: &mut dyn FnMut(&GuestMemory, &Guest),
+) -> Result<i32, Failure> {
     let request = &boot.request;
     let memory = GuestMemory::create(request.memory.bytes, request.sockets)
         .map_err(Failure::host("cannot make a file for the guest's RAM"))?;
@@ -87,6 +98,7 @@ pub fn launch(
     let messages = process.messages();
     process.kill();
     guest.look(&memory, request.cores);
+    look(&memory, &guest);
     let mut verdict = judge(&ending, &guest, request.cores, &messages);
     if let (Ok(_), Some(file)) = (&verdict, &request.coherence) {
         match coherence::resolve(file, boot, qemu, system, &guest) {

@@ -28,11 +28,11 @@
 //! | [`comparison`]      | figures beside their targets, for people                          |
 //! | [`chart`]           | the same as a page with charts                                    |
 //! | [`sweeps`]          | figures against what was varied                                   |
-//! | [`usl`]             | the Universal Scalability Law                                     |
 //! | [`plot`]            | pictures                                                          |
 //! | [`mod@page`]        | what pages have in common                                         |
 //! | [`sim`]             | `scripts/sim`                                                     |
 //! | [`sim_page`]        | what it found, as a page with charts                              |
+//! | [`mod@trace`]       | `scripts/trace`                                                   |
 //! | [`harness`]         | `scripts/test`                                                    |
 //! | [`host_tests`]      | tests that need no guest                                          |
 //! | [`image_tests`]     | tests that look into the executables                              |
@@ -40,6 +40,8 @@
 //! | [`bench_tests`]     | tests of what benchmarks write                                    |
 //! | [`coherence_tests`] | tests that count cache lines                                      |
 //! | [`boot_tests`]      | tests that boot                                                   |
+//! | [`trace_tests`]     | tests of traces                                                   |
+//! | [`trace_page_tests`] | tests of their page, in a browser                                |
 #![forbid(unsafe_code)]
 
 mod accelerator;
@@ -82,7 +84,9 @@ mod sweeps;
 mod symbols;
 mod tool_tests;
 mod topology;
-mod usl;
+mod trace;
+mod trace_page_tests;
+mod trace_tests;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -106,6 +110,9 @@ enum Command {
     /// Simulates the monitors' protocols on many cores: what they cost, or what faults do to them.
     #[command(after_help = failure::SIM_STATUS_HELP.as_str())]
     Sim(sim::SimOptions),
+    /// Records what every core did in a run, and makes a timeline, pages and tables of it.
+    #[command(after_help = failure::STATUS_HELP.as_str())]
+    Trace(Box<trace::TraceOptions>),
     /// Runs every test there is, or those whose name contains FILTER.
     Test(harness::TestOptions),
 }
@@ -116,6 +123,7 @@ fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Bench(options) => bench::bench(&options),
         Command::Sim(options) => sim::sim(&options),
+        Command::Trace(options) => trace::trace(&options),
         Command::Test(options) => harness::test(&options),
     };
     ExitCode::from(status)

@@ -3,6 +3,7 @@
 use crate::accelerator::{Accelerator, Choice};
 use crate::failure::{Failure, OptionError};
 use crate::size::Size;
+use crate::trace::Rings;
 use abi::limits::{ARGUMENT_BYTES, COMMAND_LINE_BYTES, MAX_NODES};
 use clap::Args;
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use std::time::Duration;
 /// Most cores: xAPIC has 255 addresses for them.
 pub const MAX_CORES: usize = 255;
 /// Cores when nobody says how many.
-const DEFAULT_CORES: i64 = 8;
+pub const DEFAULT_CORES: i64 = 8;
 /// The program when nobody names one.
 const DEFAULT_PROGRAM: &str = "urpc-latency";
 /// Least memory of a core, and what the machine needs besides.
@@ -62,6 +63,9 @@ pub struct RunOptions {
     /// Another QEMU than the installed one
     #[arg(long, hide = true, value_name = "PATH")]
     pub qemu: Option<PathBuf>,
+    /// What is recorded; see `scripts/trace`.
+    #[arg(skip)]
+    pub trace: Option<Rings>,
 }
 
 /// A machine and what it is to do, checked and complete but for the accelerator.
@@ -89,6 +93,8 @@ pub struct Request {
     pub test_hooks: bool,
     /// The QEMU asked for.
     pub qemu: Option<PathBuf>,
+    /// What is recorded; `None`: nothing.
+    pub trace: Option<Rings>,
 }
 
 impl RunOptions {
@@ -106,6 +112,7 @@ impl RunOptions {
             quiet: false,
             test_hooks: false,
             qemu: None,
+            trace: None,
         }
     }
 
@@ -122,13 +129,14 @@ impl RunOptions {
             cores,
             nodes: MAX_NODES,
         })?;
+        let ring = self.trace.as_ref().map_or(0, Rings::mebibytes);
         let memory = match &self.memory {
-            None => Size::mebibytes((DEFAULT_PER_CORE * cores as u64).max(DEFAULT_LEAST)),
+            None => Size::mebibytes(((DEFAULT_PER_CORE + ring) * cores as u64).max(DEFAULT_LEAST)),
             Some(text) => Size::parse(text).ok_or_else(|| OptionError::Memory {
                 found: text.clone(),
             })?,
         };
-        let least = Size::mebibytes(LEAST_PER_CORE * cores as u64 + LEAST_BESIDES);
+        let least = Size::mebibytes((LEAST_PER_CORE + ring) * cores as u64 + LEAST_BESIDES);
         if memory < least {
             return Err(Failure::TooLittleMemory {
                 cores,
@@ -165,6 +173,7 @@ impl RunOptions {
             quiet: self.quiet,
             test_hooks: self.test_hooks,
             qemu: self.qemu.clone(),
+            trace: self.trace.clone(),
         };
         // The one whose name is longest, as it is not known yet which it will be.
         let command_line = request.command_line(Accelerator::Icount);
@@ -183,8 +192,9 @@ impl Request {
     /// The words that the system gets.
     pub fn command_line(&self, accelerator: Accelerator) -> String {
         let hooks = if self.test_hooks { " test-hooks" } else { "" };
+        let rings = self.trace.as_ref().map(Rings::words).unwrap_or_default();
         format!(
-            "exit=isa-debug-exit accel={accelerator}{hooks} -- {}",
+            "exit=isa-debug-exit accel={accelerator}{hooks}{rings} -- {}",
             self.exec
         )
     }

@@ -66,7 +66,7 @@ fn try_run(options: &RunOptions) -> Result<u8, Failure> {
 }
 
 /// A process can only end with 0 to 255.
-fn as_exit_status(status: i32, terminal: &mut Terminal) -> u8 {
+pub fn as_exit_status(status: i32, terminal: &mut Terminal) -> u8 {
     u8::try_from(status).unwrap_or_else(|_| {
         terminal.tool(&format!(
             "the program ended with status {status}, which no exit status can show: 255 stands for it"

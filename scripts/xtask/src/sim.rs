@@ -1,6 +1,9 @@
 //! `scripts/sim`: runs protocols in the simulator, and writes down what they cost or how they
 //! fared with faults.
 
+mod recording;
+mod replay;
+
 use crate::bench::core_list;
 use crate::comparison::number;
 use crate::failure::{Failure, OptionError};
@@ -17,15 +20,20 @@ use simulator::faults::Schedule;
 use simulator::machine::{Machine, SHIPPED};
 use simulator::node::Outcome;
 use simulator::protocol::{Figure, MAX_CORES, Protocol, Unit};
+use simulator::tape::Tape;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
+use traces::model::Model;
+use traces::replay::Load;
 
-/// Cores when nobody says how many: of figures, and of campaigns.
+/// Cores when nobody says how many: of figures, of replays, and of campaigns.
 const FIGURES_ON: &str = "2,4,8,16,32,64,128,256,512,1024,2048,4096";
+const REPLAYS_ON: &str = "2,4,8,16,32,64,128,256,512,1024";
 const CAMPAIGNS_ON: &str = "2,3,5,8";
 /// Cores of one schedule of faults, at least.
 const SCHEDULE_ON: usize = 8;
@@ -57,6 +65,18 @@ pub struct SimOptions {
     /// Folder for results.jsonl and report.html [default: target/sim]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Record the run, of one protocol on one number of cores and one machine, in a folder:
+    /// trace.atoll, trace.perfetto-trace and trace.html
+    #[arg(long, value_name = "DIR")]
+    pub trace: Option<PathBuf>,
+    /// Instead of protocols: what a recorded run (trace.atoll, or its folder) asked of its monitors,
+    /// with what that cost, on other numbers of cores [default: as many as recorded, and
+    /// 2,4,8,...,1024]. With --machine, messages, doorbells and sleep cost what that one says
+    #[arg(long, value_name = "TRACE")]
+    pub from: Option<PathBuf>,
+    /// Other recorded runs of the same program, which predictions are compared with
+    #[arg(long, value_name = "TRACE", requires = "from")]
+    pub with: Vec<PathBuf>,
 }
 
 /// What goes wrong.
@@ -76,6 +96,19 @@ struct Request {
     machines: Vec<(String, Machine)>,
     faults: Faults,
     seed: u64,
+    trace: Option<PathBuf>,
+    replay: Option<Replay>,
+}
+
+/// Recorded runs.
+#[derive(Debug)]
+struct Replay {
+    from: PathBuf,
+    load: Load,
+    program: String,
+    accelerator: String,
+    /// Times of requests by kind, ascending, by number of cores.
+    measured: BTreeMap<usize, BTreeMap<u32, Vec<u64>>>,
 }
 
 /// How results were obtained.
@@ -169,7 +202,10 @@ fn try_sim(options: &SimOptions) -> Result<(), Failure> {
         begun: Instant::now(),
         request,
     };
-    work.run()?;
+    match work.request.replay.is_some() {
+        true => work.replays()?,
+        false => work.run()?,
+    }
     let folder = match &options.out {
         Some(folder) => folder.clone(),
         None => project.target.join("sim"),
@@ -202,6 +238,25 @@ fn say(text: &str) -> Result<(), Failure> {
 impl SimOptions {
     /// Checks every option before anything is run.
     fn check(&self) -> Result<Request, OptionError> {
+        let together = |option: &'static str, reason: &'static str| {
+            Err(OptionError::Together { option, reason })
+        };
+        if self.from.is_some() && !self.protocols.is_empty() {
+            return together("--from", "expected no protocol: the trace says what runs");
+        }
+        if self.faults.is_some() && self.from.is_some() {
+            return together("--from", "expected no --faults: a replay has none");
+        }
+        if self.faults.is_some() && self.trace.is_some() {
+            return together(
+                "--trace",
+                "expected no --faults: runs with faults are not recorded",
+            );
+        }
+        let replay = match &self.from {
+            Some(from) => Some(Replay::read(from, &self.with)?),
+            None => None,
+        };
         let named = |protocol: &Protocol| {
             self.protocols.is_empty() || self.protocols.iter().any(|name| name == protocol.name())
         };
@@ -212,6 +267,12 @@ impl SimOptions {
         };
         let cores = match (&self.cores, &faults) {
             (Some(text), _) => text.clone(),
+            (None, Faults::None) if replay.is_some() => {
+                let recorded = replay.iter().flat_map(|replay| replay.measured.keys());
+                let recorded = recorded.filter(|cores| **cores > 1);
+                let recorded: Vec<String> = recorded.map(usize::to_string).collect();
+                [&recorded[..], &[REPLAYS_ON.to_owned()]].concat().join(",")
+            }
             (None, Faults::None) => FIGURES_ON.to_owned(),
             (None, Faults::Random(_)) => CAMPAIGNS_ON.to_owned(),
             (None, Faults::Schedule(_)) => {
@@ -238,19 +299,35 @@ impl SimOptions {
         }
         let machines: Vec<&str> = match (self.machine.is_empty(), &faults) {
             (false, _) => self.machine.iter().map(String::as_str).collect(),
+            (true, _) if replay.is_some() => Vec::new(),
             (true, Faults::None) => SHIPPED.map(|(name, _)| name).to_vec(),
             (true, _) => vec![FAULTS_ON],
         };
         let machines = machines
             .into_iter()
             .map(|name| Ok((name.into(), machine(name)?)));
-        Ok(Request {
+        let machines = machines.collect::<Result<Vec<_>, _>>()?;
+        let request = Request {
             protocols: Protocol::ALL.into_iter().filter(named).collect(),
             cores,
-            machines: machines.collect::<Result<_, _>>()?,
+            machines,
             faults,
             seed: self.seed,
-        })
+            trace: self.trace.clone(),
+            replay,
+        };
+        let protocols = match request.replay {
+            Some(_) => 1,
+            None => request.protocols.len(),
+        };
+        let runs = protocols * request.cores.len() * request.machines.len().max(1);
+        if request.trace.is_some() && runs != 1 {
+            return together(
+                "--trace",
+                "expected one protocol, one number of cores and one machine: a trace is of one run",
+            );
+        }
+        Ok(request)
     }
 }
 
@@ -351,7 +428,8 @@ impl Work {
     ) -> Result<(), Failure> {
         self.runs += 1;
         let (cores, seed) = (conditions.cores, conditions.seed);
-        let measured = match protocol.figures(machine, cores, seed) {
+        let tape = self.request.trace.is_some().then(|| Tape::new(cores));
+        let mut measured = match protocol.figures(machine, cores, seed, tape) {
             Ok(measured) => measured,
             Err(violation) => {
                 self.broken += 1;
@@ -365,6 +443,11 @@ impl Work {
             }
         };
         self.delivered += measured.delivered;
+        if let (Some(folder), Some(tape)) = (self.request.trace.clone(), measured.tape.take()) {
+            let program = format!("{} on {}", protocol.name(), machine.name);
+            let command = format!("{} --trace {}", conditions.command, shown(&folder));
+            self.keep(&folder, tape, machine, command, program)?;
+        }
         for figure in measured.figures {
             say(&format!(
                 "{:<10}  {:<12}  {cores:>4} cores  {:<35}  {:<11}  {:>12} {}, sim\n",
@@ -489,6 +572,265 @@ impl Work {
     }
 }
 
+impl Work {
+    /// Writes a tape down.
+    fn keep(
+        &self,
+        folder: &Path,
+        tape: Tape,
+        machine: &Machine,
+        command: String,
+        program: String,
+    ) -> Result<(), Failure> {
+        let revision = self.revision.clone();
+        let named = recording::Named {
+            revision,
+            command,
+            program,
+        };
+        let recording = recording::recording(tape, machine, named);
+        say(&recording::write(folder, &recording)?)
+    }
+
+    /// What a recorded run asked for, on each number of cores.
+    fn replays(&mut self) -> Result<(), Failure> {
+        let Some(replay) = self.request.replay.take() else {
+            return Ok(());
+        };
+        let machines = std::mem::take(&mut self.request.machines);
+        say(&replay.told())?;
+        let mut chosen: Vec<(Option<&str>, Machine)> = machines
+            .iter()
+            .map(|(name, one)| {
+                (
+                    Some(name.as_str()),
+                    replay::machine(&replay.load, Some(one)),
+                )
+            })
+            .collect();
+        if chosen.is_empty() {
+            chosen.push((None, replay::machine(&replay.load, None)));
+        }
+        for (name, machine) in &chosen {
+            say(&format!(
+                "{:<8}  {:>5}  {:>13}  {:>13}  {:>13}  {:>13}  {:>8}  {:>8}  machine\n",
+                "request", "cores", "predicted p50", "p99", "measured p50", "p99", "error", "p99",
+            ))?;
+            for cores in self.request.cores.clone() {
+                self.replay(&replay, *name, machine, cores)?;
+                if interrupt::asked() {
+                    return Err(Failure::Interrupted);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn replay(
+        &mut self,
+        replay: &Replay,
+        name: Option<&str>,
+        machine: &Machine,
+        cores: usize,
+    ) -> Result<(), Failure> {
+        let seed = self.request.seed;
+        let mut command = format!(
+            "scripts/sim --from {} --cores {cores} --seed {seed}",
+            shown(&replay.from)
+        );
+        if let Some(name) = name {
+            command.push_str(&format!(" --machine {}", shown(Path::new(name))));
+        }
+        let (plan, left_out) = replay::plan(&replay.load, cores);
+        let _progress = Progress::begin(format!("replay on {cores} cores, {}", machine.name));
+        let tape = self.request.trace.is_some().then(|| Tape::new(cores));
+        self.runs += 1;
+        let mut predicted = match plan.run(machine, seed, tape) {
+            Ok(predicted) => predicted,
+            Err(impossible) => {
+                self.broken += 1;
+                return say(&format!(
+                    "on {cores} cores: {}\nrepeat: {command}\n",
+                    impossible.0
+                ));
+            }
+        };
+        self.delivered += predicted.delivered;
+        if let (Some(folder), Some(tape)) = (self.request.trace.clone(), predicted.tape.take()) {
+            let program = format!("{}, simulated", replay.program);
+            let command = format!("{command} --trace {}", shown(&folder));
+            self.keep(&folder, tape, machine, command, program)?;
+        }
+        let measured = replay.measured.get(&cores);
+        for (kind, times_ns) in &predicted.times_ns {
+            let kind = u32::from(*kind);
+            let Some(((median, most), operation)) =
+                replay::percentiles(times_ns).zip(replay::name(kind))
+            else {
+                continue;
+            };
+            let around = replay.load.costs.around.get(&kind).copied().unwrap_or(0);
+            let (median, most) = (median + around, most + around);
+            let found = measured.and_then(|measured| measured.get(&kind));
+            let found =
+                found.and_then(|times_ns| Some((replay::percentiles(times_ns)?, times_ns.len())));
+            let off = |predicted: u64, measured: Option<u64>| match measured {
+                Some(measured) => format!("{:+.1}%", replay::error(predicted, measured)),
+                None => "-".into(),
+            };
+            let of = |value: Option<u64>| number(value.map(|value| value as f64));
+            let (found_median, found_most) = found.map_or((None, None), |((median, most), _)| {
+                (Some(median), Some(most))
+            });
+            say(&format!(
+                "{operation:<8}  {cores:>5}  {:>13}  {:>13}  {:>13}  {:>13}  {:>8}  {:>8}  {}\n",
+                of(Some(median)),
+                of(Some(most)),
+                of(found_median),
+                of(found_most),
+                off(median, found_median),
+                off(most, found_most),
+                machine.name,
+            ))?;
+            let values = [
+                ("predicted p50", Some((median, times_ns.len()))),
+                ("predicted p99", Some((most, times_ns.len()))),
+                (
+                    "measured p50",
+                    found.map(|((median, _), count)| (median, count)),
+                ),
+                (
+                    "measured p99",
+                    found.map(|((_, most), count)| (most, count)),
+                ),
+            ];
+            for (strategy, value) in values {
+                let Some((value, samples)) = value else {
+                    continue;
+                };
+                self.lines.push(Line {
+                    conditions: Conditions {
+                        accelerator: "sim",
+                        command: command.clone(),
+                        cores,
+                        machine: machine.name.clone(),
+                        benchmark: "replay",
+                        revision: self.revision.clone(),
+                        seed,
+                    },
+                    result: Found::Figure {
+                        operation,
+                        strategy: strategy.into(),
+                        unit: "ns",
+                        value,
+                        samples,
+                    },
+                });
+            }
+        }
+        for (kind, count) in &predicted.failed {
+            let operation = replay::name((*kind).into()).unwrap_or("");
+            say(&format!(
+                "{operation:<8}  {cores:>5}  {count} failed in the simulation\n"
+            ))?;
+        }
+        for (what, count) in left_out {
+            say(&format!(
+                "{:<8}  {cores:>5}  not simulated: {count} {what}\n",
+                ""
+            ))?;
+        }
+        Ok(())
+    }
+}
+
+impl Replay {
+    /// Reads all recordings.
+    fn read(from: &Path, with: &[PathBuf]) -> Result<Self, OptionError> {
+        let first = recording::read("--from", from)?;
+        let load = Load::of(&first, &Model::of(&first));
+        let mut measured = BTreeMap::from([(load.cores, load.measured())]);
+        if load.streams.is_empty() {
+            return Err(OptionError::Recording {
+                option: "--from",
+                found: from.display().to_string(),
+                reason: "expected requests of programs, found none: record the group `protocols`"
+                    .into(),
+            });
+        }
+        for other in with {
+            let other = recording::read("--with", other)?;
+            let load = Load::of(&other, &Model::of(&other));
+            let times = load.measured();
+            measured.entry(load.cores).or_insert(times);
+        }
+        Ok(Self {
+            from: from.into(),
+            load,
+            program: first.header.program,
+            accelerator: first.header.accelerator,
+            measured,
+        })
+    }
+
+    /// What is known of the recorded run.
+    fn told(&self) -> String {
+        let (load, costs) = (&self.load, &self.load.costs);
+        let poll = match costs.poll {
+            Some(poll) => format!("polls for {}", number(Some(poll as f64))),
+            None => "never sleeps".into(),
+        };
+        let ns = |value: u64| number(Some(value as f64));
+        let mut text = format!(
+            "{}: {} cores, {}{}\nmedians, ns: send {}, flight {}, receive {}, ring {}, wake {}; a \
+             receiver {poll}\n",
+            self.program,
+            load.cores,
+            self.accelerator,
+            match load.is_serial {
+                true => ": all cores run by turns on one processor, and so do the simulated ones",
+                false => "",
+            },
+            ns(costs.send),
+            ns(costs.flight),
+            ns(costs.receive),
+            ns(costs.ring),
+            ns(costs.wake),
+        );
+        let samples = costs.samples.iter();
+        let samples: Vec<String> = samples
+            .map(|(what, count)| format!("{what} {count}"))
+            .collect();
+        text.push_str(&format!("samples: {}\n", samples.join(", ")));
+        let handles = costs.handle.iter();
+        let handles: Vec<String> = handles
+            .map(|(kind, value)| format!("{kind:#x} {}", ns(*value)))
+            .collect();
+        text.push_str(&format!(
+            "work by kind of message, ns: {}\n",
+            handles.join(", ")
+        ));
+        let rounds = match load.arity {
+            Some(arity) => format!("each core tells up to {arity} others"),
+            None => "one core tells all".into(),
+        };
+        text.push_str(&format!("rounds: from core {}; {rounds}\n", load.home));
+        for (what, count) in &load.left_out {
+            text.push_str(&format!("left out: {count} {what}\n"));
+        }
+        text
+    }
+}
+
+/// A path as a shell reads it.
+fn shown(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = path
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
+    if is_plain { path } else { quoted(&path) }
+}
+
 /// A run that broke a rule, with its last events, which come from the same run once more.
 fn told(
     name: &str,
@@ -581,6 +923,9 @@ mod tests {
             faults: None,
             machine: Vec::new(),
             out: None,
+            trace: None,
+            from: None,
+            with: Vec::new(),
         }
     }
 

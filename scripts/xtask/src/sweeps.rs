@@ -7,8 +7,9 @@ use crate::comparison::number;
 use crate::figure::{Figure, Unit};
 use crate::page::{distinct, escaped};
 use crate::plot::Series;
-use crate::usl::{self, Fit};
+
 use std::fmt::Write;
+use traces::usl::{self, Fit};
 
 /// The parameters of a figure that is of a pair of cores.
 pub const PAIR: [&str; 2] = ["from", "to"];

@@ -2,9 +2,11 @@
 
 use super::NAMES;
 use crate::agents::{Hands, Load};
-use crate::script::{Agenda, Begun, Due, Measured};
+use crate::script::{Agenda, Begun, Due, Measured, begins, ends};
+use crate::tape::Mark;
 use protocols::agent::{Action, Agent};
 use protocols::names::{self, Lookup, Name, Refusal, Replica, Version};
+use rt::interface::names as requests;
 use std::convert::Infallible;
 
 /// A name, by number.
@@ -199,6 +201,25 @@ impl Load for Programs {
 
     fn deadline_ns(&self) -> Option<u64> {
         self.agenda.deadline_ns()
+    }
+
+    fn mark(note: &Note) -> Option<Mark> {
+        match note {
+            Note::Begun(begun) => {
+                let kind = match begun.op {
+                    Op::Bind { .. } => Some(requests::BIND),
+                    Op::Unbind { .. } => Some(requests::UNBIND),
+                    Op::Read { .. } => Some(requests::LOOKUP),
+                    // These have no end that anybody waits for.
+                    Op::Watch { .. } | Op::End { .. } | Op::Nothing => None,
+                };
+                begins(begun, kind)
+            }
+            Note::Done { token, result } => ends(*token, *result, |refusal| refusal as u64),
+            Note::Value { token, .. } => ends(*token, Ok::<(), u64>(()), |_| 0),
+            Note::Busy { token } => ends(*token, Err(Refusal::Busy), |refusal| refusal as u64),
+            Note::Has(_) | Note::Quiet(_) => None,
+        }
     }
 
     fn look(&mut self, agent: &Agent, notes: &mut Vec<Note>) {

@@ -3,10 +3,12 @@
 
 use super::{Ledger, PAGE, root};
 use crate::agents::{Hands, Load, Tamper};
-use crate::script::{Agenda, Begun, Due, Measured};
+use crate::script::{Agenda, Begun, Due, Measured, begins, ends};
+use crate::tape::Mark;
 use protocols::agent::{Action, Agent};
 use protocols::regions::{self, Error, Kind, OpId, Region, Regions};
 use protocols::view::View;
+use rt::interface::regions as requests;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -494,6 +496,24 @@ impl Driver {
 
 impl Load for Driver {
     type Note = Note;
+
+    fn mark(note: &Note) -> Option<Mark> {
+        match note {
+            Note::Begun(begun) => {
+                let kind = match begun.op {
+                    Op::Send(..) => Some(requests::SEND),
+                    Op::Retype(..) => Some(requests::RETYPE),
+                    Op::Delete(_) => Some(requests::DELETE),
+                    Op::Revoke(_) => Some(requests::REVOKE),
+                    // Of one core alone: no request to a monitor.
+                    Op::Take(_) | Op::Copy(_) | Op::Nothing => None,
+                };
+                begins(begun, kind)
+            }
+            Note::Done { token, result } => ends(*token, *result, |error| error as u64),
+            _ => None,
+        }
+    }
 
     fn installed(&mut self, hands: &mut Hands<'_, Note>) {
         hands.note(Note::Installed(hands.agent.view().clone()));

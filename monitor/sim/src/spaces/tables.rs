@@ -2,10 +2,12 @@
 
 use super::{PAGES, SPACES, space};
 use crate::agents::{Hands, Life, Load, Tamper};
-use crate::script::{Agenda, Begun, Due, Measured};
+use crate::script::{Agenda, Begun, Due, Measured, begins, ends};
+use crate::tape::Mark;
 use protocols::agent::{Action, Agent};
 use protocols::spaces::{self, Error, Mapping, Pages, Rights, SpaceId, Spaces};
 use protocols::view::View;
+use rt::interface::spaces as requests;
 use std::collections::BTreeMap;
 
 /// All that a page is mapped with.
@@ -15,6 +17,9 @@ pub(super) const ALL: Rights = Rights::READ;
 pub(super) fn frame((core, life): Life, token: u64) -> u64 {
     ((core as u64) << 24 | u64::from(life) << 16 | token) << 4
 }
+
+/// The kind of a touch in recordings: a page fault is no request.
+pub const TOUCH: u16 = requests::REQUESTS.end - 1;
 
 /// What a program does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -290,6 +295,25 @@ impl Load for Tables {
                 }
             }
             None => {}
+        }
+    }
+
+    fn mark(note: &Note) -> Option<Mark> {
+        match note {
+            Note::Begun(begun) => {
+                let kind = match begun.op {
+                    Op::Map(..) => Some(requests::MAP),
+                    Op::Unmap(..) => Some(requests::UNMAP),
+                    Op::Protect(..) => Some(requests::PROTECT),
+                    Op::Touch(..) => Some(TOUCH),
+                    Op::Join(..) => Some(requests::JOIN),
+                    Op::Leave(..) => Some(requests::LEAVE),
+                    Op::Nothing => None,
+                };
+                begins(begun, kind)
+            }
+            Note::Done { token, result } => ends(*token, *result, |error| error as u64),
+            _ => None,
         }
     }
 
