@@ -37,8 +37,10 @@ const MAX_MONITOR_PAGES: u64 = 4096;
 pub const MONITOR_HEAP_BYTES: u64 = 1 << 20;
 /// The monitor's first CNodes: root and task.
 const CNODE_PAGES: u64 = 2;
-/// Two pages of the trace, which it has even where nothing is recorded, and one that stands for its ring.
-const TRACE_PAGES: u64 = 3;
+/// Control page of a trace, and one in place of the ring, where nothing can be recorded.
+const OFF_BYTES: u64 = 2 * PAGE;
+/// These, what never changes of a ring, and the CPU driver's own control page.
+const TRACE_PAGES: u64 = OFF_BYTES / PAGE + 2;
 /// Page tables beyond those that grow with RAM and bundle.
 const FIXED_TABLES: u64 = 64;
 
@@ -490,8 +492,11 @@ fn map_trace(window: &mut Window<'_>, root: u64, plan: &Plan<'_>) -> Result<u64,
     window.write(fixed, Fixed::new(plan.records).as_bytes());
     window.map(root, FIXED, fixed, 1, PRESENT | USER | NO_EXECUTE | GLOBAL)?;
     if plan.records == 0 {
-        let control = window.take(1)?;
-        window.map(root, TRACE, control, 1, data | USER)?;
+        // Behind the control page one in place of a ring: whoever says there that something is on has the
+        // records of its core put into this one.
+        let pages = OFF_BYTES / PAGE;
+        let control = window.take(pages)?;
+        window.map(root, TRACE, control, pages, data | USER)?;
         // Whatever ring 3 writes to its control page, the CPU driver has another, in which nothing is on.
         let off = window.take(1)?;
         window.map(root, KERNEL_TRACE, off, 1, data)?;
@@ -632,7 +637,7 @@ mod tests {
         (
             found.physical,
             found.flags,
-            window.bytes[offset..offset + 16].to_vec(),
+            window.bytes[offset..offset + 24].to_vec(),
         )
     }
 
@@ -725,7 +730,7 @@ mod tests {
 
     #[test]
     fn the_kernel_half_maps_private_ram_only_and_nothing_writable_is_executable() {
-        the_kernel_half_is_sound(built(0x55), PAGE);
+        the_kernel_half_is_sound(built(0x55), OFF_BYTES);
         the_kernel_half_is_sound(built_with(0x55, None, "trace=1"), LARGE_PAGE);
         let half = LARGE_PAGE / size_of::<trace::Record>() as u64;
         let words = std::format!("x trace={half},none");
@@ -783,7 +788,7 @@ mod tests {
             assert_eq!(ring.physical, record.trace);
             assert_eq!(alias.flags, WRITABLE | NO_EXECUTE);
             // Where there is no ring, the CPU driver does not look at what ring 3 can write to.
-            assert_eq!(alias.physical == ring.physical, traced > PAGE);
+            assert_eq!(alias.physical == ring.physical, traced > OFF_BYTES);
         }
         for write in &written {
             for execute in &executed {

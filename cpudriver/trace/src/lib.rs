@@ -8,8 +8,8 @@
 //!
 //! Who writes to the ring can spoil it, and nothing else: no part of the system reads it, and where it is
 //! and how large, everybody knows from a page that ring 3 cannot write to. Without
-//! `trace=` on the system's command line there is only the control page, which says that everything
-//! is off. All that is recorded is there for all domains of its core to read, the first words of messages
+//! `trace=` on the system's command line there is the control page, which says that everything is off, and
+//! one page in place of the ring, for those who write to it all the same. All that is recorded is there for all domains of its core to read, the first words of messages
 //! too: it is for studies.
 //!
 //! ```text

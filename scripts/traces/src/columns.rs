@@ -63,8 +63,9 @@ impl Unit {
     pub fn ticks(self, nanoseconds: u64, header: &Header) -> u64 {
         match self {
             Self::Instructions if header.hz > 0 => {
-                let ticks = u128::from(nanoseconds) * u128::from(header.hz) + 500_000_000;
-                u64::try_from(ticks / 1_000_000_000).unwrap_or(u64::MAX)
+                let rate = u128::from(header.instruction_rate());
+                let all = u128::from(nanoseconds) * rate + 500_000_000;
+                u64::try_from(all / 1_000_000_000).unwrap_or(u64::MAX)
             }
             _ => nanoseconds,
         }
@@ -285,6 +286,12 @@ mod tests {
         assert_eq!(unit, Unit::Instructions);
         assert_eq!(unit.ticks(1000, &header), 500);
         assert_eq!(unit.ticks(u64::MAX, &header), u64::MAX / 2 + 1);
+        let eighths = Header {
+            ticks_per_instruction: 8,
+            hz: 4_000_000_000,
+            ..header
+        };
+        assert_eq!(unit.ticks(1000, &eighths), 500);
         let tcg = Header {
             accelerator: "tcg".into(),
             ..Header::default()

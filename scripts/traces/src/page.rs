@@ -2,13 +2,13 @@
 //! messages between them, and the chain of each operation.
 //!
 //! The page holds a head, in JSON, and columns of numbers, in base64: unsigned LEB128, one column after
-//! the other. `page/data.js` reads them back; [`columns`] lists them.
+//! the other. `page/data.js` reads them back; here they are in their order:
 //!
 //! | column                          | of each                                                      |
 //! |---------------------------------|--------------------------------------------------------------|
 //! | `rows`                          | row: how many items it has                                   |
 //! | `begin`, `time`                 | item: since the one before it in its row; how long           |
-//! | `what`                          | item: its kind in bits 0 and 1, see [`Item`]; what, above    |
+//! | `what`                          | item: its kind in bits 0 and 1, see `columns::Item`; what, above    |
 //! | `text`, `words`                 | span: its text without numbers; the numbers that go into it  |
 //! | `message_*`                     | message                                                      |
 //! | `operation_*`                   | operation                                                    |
@@ -83,7 +83,7 @@ pub fn write(recording: &Recording, model: &Model) -> String {
         "accelerator": header.accelerator,
         // A time is a number of instructions.
         "exact": header.accelerator == "icount",
-        "hz": header.hz,
+        "hz": header.instruction_rate(),
         "length": model.length,
         "cores": cores,
         "dispatchers": model.dispatchers.iter().map(|one| json!([core_index(header, one.core), one.name, one.handle]))

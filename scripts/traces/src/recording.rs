@@ -30,8 +30,11 @@ pub struct Header {
     pub program: String,
     /// Ticks of the time-stamp counter a second.
     pub hz: u64,
-    /// Whether a tick is an instruction, so that figures repeat to the digit.
+    /// Whether ticks count instructions, so that figures repeat to the digit.
     pub is_exact: bool,
+    /// Ticks that an instruction takes, where they count instructions; 0: as 1.
+    #[serde(default)]
+    pub ticks_per_instruction: u64,
     /// Event that started the trace, and one that ended it; 0: none. Records before and after are cut when it
     /// is read.
     #[serde(default)]
@@ -132,6 +135,13 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl Header {
+    /// Instructions a second of the clock, where ticks count them: what times become instructions by.
+    pub fn instruction_rate(&self) -> u64 {
+        self.hz / self.ticks_per_instruction.max(1)
+    }
+}
 
 impl Recording {
     /// The bytes of its file.

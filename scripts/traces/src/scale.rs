@@ -105,7 +105,7 @@ impl Point {
         let causes = Causes::of(model);
         let kinds = summary::kinds(model, &causes);
         let ticks = |time: f64| match unit {
-            Unit::Instructions if header.hz > 0 => time * header.hz as f64 / 1e9,
+            Unit::Instructions if header.hz > 0 => time * header.instruction_rate() as f64 / 1e9,
             _ => time,
         };
         let kinds = kinds.into_iter().map(|(number, kind)| {

@@ -42,7 +42,20 @@ pub enum Accelerator {
     Kvm,
 }
 
+/// 2^3 ns of the guest's clock an instruction.
+const ICOUNT: &str = "shift=3,sleep=off";
+const ICOUNT_SHIFT: u32 = 3;
+
 impl Accelerator {
+    /// Ticks of the guest's time-stamp counter, one a nanosecond, that an instruction takes; 0: nobody
+    /// counts instructions.
+    pub fn ticks_per_instruction(self) -> u64 {
+        match self {
+            Self::Icount => 1 << ICOUNT_SHIFT,
+            Self::Tcg | Self::Kvm => 0,
+        }
+    }
+
     /// QEMU's arguments for it.
     pub fn arguments(self) -> &'static [&'static str] {
         match self {
@@ -54,7 +67,7 @@ impl Accelerator {
                 "max",
                 // Any fixed shift will do; `auto` and `sleep=on` look at the host's clock.
                 "-icount",
-                "shift=3,sleep=off",
+                ICOUNT,
                 "-rtc",
                 "base=2020-01-01T00:00:00,clock=vm",
             ],

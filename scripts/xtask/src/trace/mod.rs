@@ -283,6 +283,7 @@ pub fn take(
         program: boot.request.exec.clone(),
         hz: clockwork.hz.unwrap_or(DEFAULT_HZ),
         is_exact: boot.accelerator == Accelerator::Icount,
+        ticks_per_instruction: boot.accelerator.ticks_per_instruction(),
         start,
         stop,
         users: users::declared(&system.executables, &addresses(&left))?,
