@@ -5,7 +5,7 @@ use crate::arch::float::AREA_OFFSET;
 use abi::capability::{DISPATCHER_SLOTS, SLOT_BYTES};
 use abi::exception::{Detail, PAGE_FAULT};
 use abi::limits::{DISPATCHER_NAME_BYTES, MAX_DISPATCHERS, MAX_ENDPOINTS};
-use abi::syscall::{DISPATCHER_BYTES, priority};
+use abi::syscall::{DISPATCHER_BYTES, priority, woken};
 use arrayvec::ArrayVec;
 use core::ops::Range;
 
@@ -92,6 +92,8 @@ pub struct Dispatcher {
     pub server: Link,
     /// A doorbell rang that it has not taken yet.
     pub pending: bool,
+    /// The monitor's: the CPU driver has something for it that it was not told of yet.
+    pub news: bool,
     /// Somebody lost a turn because it cannot run: those that wait for it get theirs back as soon
     /// as it can.
     pub owes_turns: bool,
@@ -147,6 +149,14 @@ pub const fn own_slots(dispatcher: u64) -> u64 {
 }
 
 impl Dispatcher {
+    /// What a doorbell wakes it for, as its [`WAIT`](abi::syscall::WAIT) says; news are told once.
+    pub fn woken(&mut self) -> u64 {
+        match core::mem::take(&mut self.news) {
+            true => woken::DOORBELL | woken::NEWS,
+            false => woken::DOORBELL,
+        }
+    }
+
     /// A dispatcher that is stopped and has nothing yet.
     pub const fn new(link: Link, root: u64) -> Self {
         Self {
@@ -161,6 +171,7 @@ impl Dispatcher {
             caller: Link::NOBODY,
             server: Link::NOBODY,
             pending: false,
+            news: false,
             owes_turns: false,
             name: [0; DISPATCHER_NAME_BYTES],
             scheduled: false,

@@ -182,7 +182,7 @@ impl Finalise for Processor {
     }
 
     fn moved_to_monitor(&mut self, _slot: SlotId, _capability: &Capability) {
-        self.signal(MONITOR, Wake::Call);
+        self.tell_monitor();
     }
 }
 

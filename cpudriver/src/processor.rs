@@ -235,7 +235,7 @@ impl Processor {
             }
         }
         self.retire(handle);
-        self.signal(MONITOR, Wake::Call);
+        self.tell_monitor();
     }
 
     /// Takes one out of all that it has to do with, for good or because it ended. Who waits for
@@ -292,7 +292,7 @@ impl Processor {
                 }
                 note(ENDED, 0, handle as u32);
                 ending.push(handle);
-                self.signal(MONITOR, Wake::Call);
+                self.tell_monitor();
             } else {
                 self.fail(handle, Error::PeerGone);
             }
@@ -463,7 +463,7 @@ impl Processor {
             dispatcher.state = State::Paging;
         }
         blocked(handle, State::Paging);
-        self.signal(MONITOR, Wake::Call);
+        self.tell_monitor();
     }
 
     /// Lets a dispatcher run on that was stopped, or that waits for a page: it begins anew with the
@@ -529,7 +529,7 @@ impl Processor {
         };
         match dispatcher.state {
             State::Waiting => {
-                dispatcher.registers.rdi = 1;
+                dispatcher.registers.rdi = dispatcher.woken();
                 self.end_wait(handle, by);
             }
             State::Receiving => {
@@ -539,6 +539,15 @@ impl Processor {
             State::Exited | State::Faulted => {}
             _ => dispatcher.pending = true,
         }
+    }
+
+    /// Rings the monitor because of something that the CPU driver has for it: text, a dispatcher that ended or
+    /// misses a page, a capability that was moved to it.
+    pub fn tell_monitor(&mut self) {
+        if let Some(monitor) = self.dispatcher(MONITOR) {
+            monitor.news = true;
+        }
+        self.signal(MONITOR, Wake::Call);
     }
 
     fn end_wait(&mut self, handle: usize, by: Wake) {

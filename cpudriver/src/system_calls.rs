@@ -247,7 +247,7 @@ fn wait(kernel: &mut Kernel, deadline_ns: u64) -> Answer {
     let dispatcher = kernel.processor.current_dispatcher();
     let dispatcher = dispatcher.ok_or(Error::NotFound)?;
     if core::mem::take(&mut dispatcher.pending) {
-        return value(1);
+        return value(dispatcher.woken());
     }
     if kernel.processor.block(State::Waiting, deadline_ns) {
         Ok(Outcome::Blocked([0; 6]))
@@ -285,7 +285,7 @@ fn log_text(kernel: &mut Kernel, arguments: Arguments) -> Answer {
         }
     }
     if ended && current != Some(MONITOR) {
-        kernel.processor.signal(MONITOR, Wake::Call);
+        kernel.processor.tell_monitor();
     }
     DONE
 }

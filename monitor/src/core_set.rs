@@ -1,10 +1,11 @@
 //! A set of cores, as ranges of their numbers: nearly all sets are all cores but a few, and take
-//! no more room for thousands of cores than for two.
+//! no more room for thousands of cores than for two. Up to two ranges, and that is what most sets are, take no
+//! memory besides the set itself: sets are made and copied with every operation.
 
 use abi::limits::MAX_CORES;
-use alloc::vec::Vec;
 use core::fmt;
 use core::ops::Range;
+use smallvec::SmallVec;
 
 /// Words of a set in a message: enough for every core of a real machine.
 pub const WORDS: usize = MAX_CORES / 64;
@@ -13,7 +14,7 @@ pub const WORDS: usize = MAX_CORES / 64;
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct CoreSet {
     /// Not empty, ascending, and with gaps between them.
-    ranges: Vec<Range<usize>>,
+    ranges: SmallVec<[Range<usize>; 2]>,
 }
 
 impl CoreSet {
@@ -27,15 +28,37 @@ impl CoreSet {
 
     /// The set of these words: core `c` is bit `c % 64` of word `c / 64`.
     pub fn from_words(words: [u64; WORDS]) -> Self {
-        let is_in = |core: &usize| words[core / 64] >> (core % 64) & 1 != 0;
-        (0..MAX_CORES).filter(is_in).collect()
+        let mut ranges: SmallVec<[Range<usize>; 2]> = SmallVec::new();
+        for (place, mut word) in words.into_iter().enumerate() {
+            let mut core = place * 64;
+            while word != 0 {
+                let gap = word.trailing_zeros();
+                word >>= gap;
+                core += gap as usize;
+                let run = word.trailing_ones();
+                word = word.checked_shr(run).unwrap_or(0);
+                // A range may go on from one word to the next.
+                match ranges.last_mut().filter(|last| last.end == core) {
+                    Some(last) => last.end += run as usize,
+                    None => ranges.push(core..core + run as usize),
+                }
+                core += run as usize;
+            }
+        }
+        Self { ranges }
     }
 
     /// Its words; cores beyond the limit of a message are left out.
     pub fn words(&self) -> [u64; WORDS] {
         let mut words = [0; WORDS];
-        for core in self.iter().take_while(|core| *core < MAX_CORES) {
-            words[core / 64] |= 1 << (core % 64);
+        for range in &self.ranges {
+            for (place, word) in words.iter_mut().enumerate() {
+                let within = |core: usize| core.saturating_sub(place * 64).min(64);
+                let (start, end) = (within(range.start), within(range.end));
+                if start < end {
+                    *word |= (u64::MAX >> (64 - (end - start))) << start;
+                }
+            }
         }
         words
     }
@@ -49,23 +72,35 @@ impl CoreSet {
     pub fn insert(&mut self, core: usize) {
         let at = self.position(core);
         let touched = self.ranges[at..].partition_point(|range| range.start <= core + 1);
-        let mut range = core..core + 1;
-        if touched > 0 {
-            range.start = range.start.min(self.ranges[at].start);
-            range.end = range.end.max(self.ranges[at + touched - 1].end);
+        if touched == 0 {
+            self.ranges.insert(at, core..core + 1);
+            return;
         }
-        self.ranges.splice(at..at + touched, [range]);
+        let end = self.ranges[at + touched - 1].end.max(core + 1);
+        let range = &mut self.ranges[at];
+        *range = range.start.min(core)..end;
+        self.ranges.drain(at + 1..at + touched);
     }
 
     /// Takes a core out; whether it was in it.
     pub fn remove(&mut self, core: usize) -> bool {
         let at = self.ranges.partition_point(|range| range.end <= core);
-        let Some(range) = self.ranges.get(at).filter(|range| range.contains(&core)) else {
+        let range = self.ranges.get_mut(at);
+        let Some(range) = range.filter(|range| range.contains(&core)) else {
             return false;
         };
-        let parts = [range.start..core, core + 1..range.end];
-        let parts = parts.into_iter().filter(|part| !part.is_empty());
-        self.ranges.splice(at..=at, parts);
+        let (before, after) = (range.start..core, core + 1..range.end);
+        match (before.is_empty(), after.is_empty()) {
+            (true, true) => {
+                self.ranges.remove(at);
+            }
+            (true, false) => *range = after,
+            (false, true) => *range = before,
+            (false, false) => {
+                *range = before;
+                self.ranges.insert(at + 1, after);
+            }
+        }
         true
     }
 
@@ -181,6 +216,7 @@ mod tests {
     extern crate std;
     use super::*;
     use crate::test_net::Random;
+    use alloc::vec::Vec;
     use std::collections::BTreeSet;
 
     /// Random insertions and removals, beside a set of the library.
@@ -223,6 +259,22 @@ mod tests {
             );
             assert_eq!(CoreSet::from_words(set.words()), set);
         }
+        for step in 0..2000 {
+            let words = core::array::from_fn(|_| match step % 4 {
+                0 => random.word() << 33 ^ random.word(),
+                1 => random.word() | random.word() << 31,
+                2 => u64::MAX >> random.below(64) << random.below(64),
+                _ => [0, 1, u64::MAX, 1 << 63][random.below(4)],
+            });
+            let is_in = |core: &usize| words[core / 64] >> (core % 64) & 1 != 0;
+            let set = CoreSet::from_words(words);
+            assert_eq!(set, (0..MAX_CORES).filter(is_in).collect());
+            assert_eq!(set.words(), words);
+        }
+        let (mut wide, all) = (CoreSet::first(1000), [u64::MAX; WORDS]);
+        assert_eq!(wide.words(), all);
+        wide.remove(MAX_CORES);
+        assert_eq!(wide.words(), all);
         assert_eq!(CoreSet::first(3).iter().collect::<Vec<_>>(), [0, 1, 2]);
         assert!(CoreSet::first(0).is_empty());
     }

@@ -541,13 +541,14 @@ impl Monitor {
         Ok([id, domain.parent, domain.job, low, high])
     }
 
-    /// Serves all domains; whether there was anything to do. `looks`: some may have ended.
+    /// Serves all domains; with `looks`, also those that ended, which are buried, or miss a page. Whether any was
+    /// buried.
     pub fn serve_domains(&mut self, looks: bool) -> bool {
         // What ended domains had bound may be gone, of which nobody is told; so there may be room.
         self.ask_for_updates();
-        let mut busy = false;
+        let mut ended = false;
         for number in 0..self.domains.end() {
-            busy |= self.serve_domain(number, false);
+            self.serve_domain(number, false);
             if !looks {
                 continue;
             }
@@ -562,18 +563,18 @@ impl Monitor {
                 Life::Exited(_) | Life::Faulted { .. } => false,
             };
             if !goes_on {
-                busy = true;
+                ended = true;
                 while self.serve_domain(number, true) {}
                 self.bury(number, life);
             }
         }
-        busy
+        ended
     }
 
     /// Ends a domain of this core.
     pub fn kill(&mut self, id: u64) -> Result<(), Error> {
         self.domains.by_id(id).ok_or(Error::NoSuchDomain)?.killed = true;
-        self.was_rung = true;
+        self.has_news = true;
         Ok(())
     }
 
@@ -616,7 +617,7 @@ impl Monitor {
         let domain = self.domains.by_id(id);
         if let Some(domain) = domain.filter(|domain| !domain.killed) {
             domain.killed = true;
-            self.was_rung = true;
+            self.has_news = true;
             self.log(&format!(
                 "domain {id:#x} shares memory of core {core}, which starts anew: killed"
             ));

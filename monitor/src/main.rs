@@ -82,9 +82,6 @@ const PEER_BATCH: usize = 16;
 /// A busy monitor asks the CPU driver what is new after so many turns.
 const TURNS: u32 = 64;
 
-/// Polls without anything to do before the monitor blocks.
-const POLLS: u32 = 2;
-
 /// The part of its core's free private RAM that a monitor takes for its own heap, and the most
 /// pages that it takes.
 const HEAP_SHARE: u64 = 8;
@@ -142,8 +139,10 @@ pub struct Monitor {
     /// When the first view held, and when all monitors were connected (core 0 only).
     up_ns: u64,
     connected_ns: u64,
-    /// Somebody may have rung since the CPU driver was asked what is new, so many turns ago.
-    was_rung: bool,
+    /// The CPU driver may have something new since it was asked, so many turns ago.
+    has_news: bool,
+    /// It has not, but what it had could not be served, and is looked at again after the next sleep.
+    looks_next_time: bool,
     turns: u32,
 }
 
@@ -214,7 +213,8 @@ fn main() -> i32 {
         started_ns,
         up_ns: 0,
         connected_ns: 0,
-        was_rung: true,
+        has_news: true,
+        looks_next_time: false,
         turns: 0,
     };
     authority::running(0);
@@ -278,36 +278,35 @@ fn is_last_word(kind: u16) -> bool {
 
 impl Monitor {
     /// Serves for ever: whatever arrives, and what the clock brings.
+    ///
+    /// A turn that only answered what had arrived is not followed by another that would find nothing: whoever
+    /// asked may run on this very core, and does when the monitor sleeps. What arrives meanwhile, the last look
+    /// before it sleeps finds. Another turn follows where one part of it may have left something to do for another.
     fn serve(&mut self) -> ! {
-        let mut polls = 0;
         loop {
             let looks = self.looks_at_kernel();
-            let mut busy = looks && self.read_kernel_log();
-            busy |= self.receive_from_monitors();
-            busy |= self.serve_domains(looks);
-            busy |= self.tick();
-            busy |= self.serve_forgets();
-            busy |= self.serve_transfers(looks);
-            busy |= self.mesh.flush();
-            busy |= self.console.write();
+            let mut goes_on = looks && self.read_kernel_log();
+            self.receive_from_monitors();
+            goes_on |= self.serve_domains(looks);
+            // Others can go to work while this core does the rest.
+            goes_on |= self.mesh.flush();
+            goes_on |= self.tick();
+            goes_on |= self.serve_forgets();
+            goes_on |= self.serve_transfers(looks);
+            goes_on |= self.mesh.flush();
+            goes_on |= self.console.write();
             self.power_off_if_done();
-            if busy {
-                polls = 0;
-            } else if polls < POLLS {
-                polls += 1;
-                core::hint::spin_loop();
-            } else {
-                polls = 0;
+            if !goes_on && !self.has_news && self.mesh.is_settled() {
                 self.sleep();
             }
         }
     }
 
-    /// Whether to ask the CPU driver what is new: it rings when there is anything, and asking costs
-    /// system calls. Who is too busy to sleep, and so to be rung, asks now and then.
+    /// Whether to ask the CPU driver what is new: it says when there is anything, and asking costs
+    /// system calls. Who is too busy to sleep, and so to be told, asks now and then.
     fn looks_at_kernel(&mut self) -> bool {
         self.turns += 1;
-        let looks = core::mem::take(&mut self.was_rung) || self.turns >= TURNS;
+        let looks = core::mem::take(&mut self.has_news) || self.turns >= TURNS;
         if looks {
             self.turns = 0;
         }
@@ -319,16 +318,16 @@ impl Monitor {
         let backed_up = self.console.is_backed_up(&self.mesh);
         if backed_up && self.own == 0 {
             // Nothing is listened to until the serial port has taken some of the text.
-            system_call::wait(Some(clock::now_ns() + console::RETRY_NS));
-            self.was_rung = true;
+            authority::wait(Some(clock::now_ns() + console::RETRY_NS));
+            self.has_news = true;
             return;
         }
         self.mesh.announce_sleep();
         self.domains.announce_sleep(!backed_up);
         urpc::full_fence();
         if self.mesh.may_sleep() && self.domains.may_sleep(!backed_up) {
-            system_call::wait(self.deadline_ns());
-            self.was_rung = true;
+            self.has_news |= authority::wait(self.deadline_ns());
+            self.has_news |= core::mem::take(&mut self.looks_next_time);
         }
         self.mesh.awake();
         self.domains.awake();
@@ -372,8 +371,7 @@ impl Monitor {
         !text.is_empty()
     }
 
-    fn receive_from_monitors(&mut self) -> bool {
-        let mut busy = false;
+    fn receive_from_monitors(&mut self) {
         for index in 0..self.mesh.connected() {
             let peer = self.mesh.peer(index);
             for _ in 0..PEER_BATCH {
@@ -384,7 +382,6 @@ impl Monitor {
                 let Some(message) = self.mesh.receive(peer) else {
                     break;
                 };
-                busy = true;
                 self.on_message(peer, &message);
             }
         }
@@ -393,7 +390,6 @@ impl Monitor {
                 "the channel to core {peer} ended: nothing more is sent there"
             ));
         }
-        busy
     }
 
     fn on_message(&mut self, from: usize, message: &urpc::Message) {
@@ -604,7 +600,7 @@ impl Monitor {
         // Its first message must find somebody who listens.
         self.mesh.connect(&mut self.store, core);
         // It waits meanwhile, and a doorbell that rings is taken.
-        self.was_rung = true;
+        self.has_news = true;
         if let Err(error) = boot::boot(&mut self.store, core, None) {
             self.log(&format!("core {core} cannot be started: {error}"));
             let actions = self.formation.boot_failed(core);

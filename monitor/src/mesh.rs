@@ -59,6 +59,9 @@ pub struct Mesh {
     /// The cores that there is a channel with.
     connected: Vec<usize>,
     ended: Vec<usize>,
+    /// Whether anything was sent or received since [`Self::flush`], and whether anything waited for room then.
+    is_stirred: bool,
+    is_behind: bool,
     /// Cores that are in no view any more, and were not connected anew.
     lost: CoreSet,
     /// Messages sent, by [`counter`].
@@ -96,6 +99,8 @@ impl Mesh {
             peers: (0..MAX_CORES).map(|_| None).collect(),
             connected: Vec::new(),
             ended: Vec::new(),
+            is_stirred: false,
+            is_behind: false,
             lost: CoreSet::default(),
             sent: [0; CLASSES],
         }
@@ -137,6 +142,7 @@ impl Mesh {
             && !peer.ended
         {
             self.sent[(class(message.kind()) - counter::OF_MEMBERSHIP) as usize] += 1;
+            self.is_stirred = true;
             peer.outbox.push_back(*message);
             if peer.outbox.len() == 1 {
                 peer.push();
@@ -228,7 +234,10 @@ impl Mesh {
             return None;
         }
         match peer.channel.recv() {
-            Ok(message) => Some(message),
+            Ok(message) => {
+                self.is_stirred = true;
+                Some(message)
+            }
             Err(ReceiveError::Empty) => None,
             Err(ReceiveError::Closed | ReceiveError::Broken) => {
                 peer.ended = true;
@@ -244,15 +253,25 @@ impl Mesh {
         core::mem::take(&mut self.ended)
     }
 
+    /// Whether everybody was rung for what was sent and received.
+    pub fn is_settled(&self) -> bool {
+        !self.is_stirred
+    }
+
     /// Sends what waits and rings who sleeps; whether anything moved.
     pub fn flush(&mut self) -> bool {
+        if !core::mem::take(&mut self.is_stirred) && !self.is_behind {
+            return false;
+        }
         let mut moved = false;
         let mut published = false;
+        self.is_behind = false;
         for core in &self.connected {
             if let Some(peer) = &mut self.peers[*core]
                 && !peer.ended
             {
                 moved |= !peer.outbox.is_empty() && peer.push();
+                self.is_behind |= !peer.outbox.is_empty();
                 published |= peer.channel.has_published();
             }
         }
@@ -275,12 +294,7 @@ impl Mesh {
 
     /// Step one of going to sleep; see [`urpc`].
     pub fn announce_sleep(&mut self) {
-        let mut peers = self
-            .connected
-            .iter()
-            .filter_map(|core| self.peers[*core].as_ref());
-        let waits_for_room = peers.any(|peer| !peer.ended && !peer.outbox.is_empty());
-        self.sleeper.announce(match waits_for_room {
+        self.sleeper.announce(match self.is_behind {
             true => Wait::MessageOrRoom,
             false => Wait::Message,
         });

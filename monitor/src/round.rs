@@ -24,7 +24,7 @@
 use crate::core_set::CoreSet;
 use crate::tree::{Machine, Planner, Strategy};
 use crate::view::View;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -137,7 +137,7 @@ struct Part {
     /// Nobody at the root.
     parent: Option<usize>,
     /// Children that have not acknowledged.
-    waiting: BTreeSet<usize>,
+    waiting: CoreSet,
     /// The own work, until it is done.
     work: Option<u64>,
 }
@@ -271,7 +271,7 @@ impl Round {
             }
             Message::Ack { root, sequence } => {
                 if let Some(part) = self.parts.get_mut(&(*root, *sequence)) {
-                    part.waiting.remove(&from);
+                    part.waiting.remove(from);
                     self.conclude(*root, *sequence, &mut actions);
                 }
             }

@@ -38,6 +38,7 @@ pub use store::{SharedRam, Store, vector_range, vectors_of};
 use crate::system_call::{self, call};
 use abi::layout::{MONITOR_BUNDLE, MONITOR_MACHINE};
 use abi::machine::Machine;
+use abi::syscall::woken;
 
 /// Why a monitor could not do something with its capabilities.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,12 @@ impl From<system_call::Error> for Error {
 fn ask(number: u64, arguments: [u64; 6]) -> Result<[u64; 5], system_call::Error> {
     // SAFETY: the callers pass calls that map and start nothing in this address space.
     unsafe { call(number, arguments) }.map_err(|(error, _)| error)
+}
+
+/// Blocks as [`system_call::wait`] does; whether the CPU driver has something for the monitor: text, a domain that
+/// ended or misses a page, a capability.
+pub fn wait(deadline_ns: Option<u64>) -> bool {
+    system_call::woken(deadline_ns) & woken::NEWS != 0
 }
 
 /// The machine description.

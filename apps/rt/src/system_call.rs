@@ -61,11 +61,16 @@ pub fn yield_now() {
 /// Blocks until a doorbell is pending, which it takes (true), or until the clock reaches
 /// `deadline_ns` (false).
 pub fn wait(deadline_ns: Option<u64>) -> bool {
+    woken(deadline_ns) != 0
+}
+
+/// The same; what it was woken for, of [`syscall::woken`], or 0.
+pub(crate) fn woken(deadline_ns: Option<u64>) -> u64 {
     // Zero means for ever; the first nanosecond is over long since.
     let deadline = deadline_ns.map_or(0, |ns| ns.max(1));
     // SAFETY: the call has no effect on memory of ours.
     let answer = unsafe { call(syscall::WAIT, [deadline, 0, 0, 0, 0, 0]) };
-    answer.is_ok_and(|results| results[0] == 1)
+    answer.map_or(0, |results| results[0])
 }
 
 /// Ends this domain.

@@ -20,8 +20,17 @@ pub const LOG: u64 = 1;
 /// Goes behind all that are ready at this priority, if there are any.
 pub const YIELD: u64 = 2;
 /// Blocks until a doorbell is pending or the clock reaches `rdi` nanoseconds (0: no
-/// deadline), and takes the doorbell. Back: `rdi` = 1 by doorbell, 0 by deadline.
+/// deadline), and takes the doorbell. Back: `rdi` = 0 by deadline, else [`woken`].
 pub const WAIT: u64 = 3;
+
+/// What a [`WAIT`] says that ended before its deadline.
+pub mod woken {
+    /// A doorbell rang.
+    pub const DOORBELL: u64 = 1;
+    /// To the monitor, with the bit above: the CPU driver has something for it: text in the log, a dispatcher
+    /// that ended or misses a page, a capability that was moved to it.
+    pub const NEWS: u64 = 2;
+}
 /// Ends this domain with status `rdi` (an `i32`).
 pub const EXIT: u64 = 4;
 /// Rings the doorbell `rdi` (right: write).

@@ -104,7 +104,11 @@ impl Monitor {
                 }
                 Fault::None
             }
-            Err(Error::Busy) => Fault::None, // served again
+            Err(Error::Busy) => {
+                // Served again when something has happened.
+                self.looks_next_time = true;
+                Fault::None
+            }
             Err(Error::NotMapped | Error::NotAllowed) => Fault::Fatal,
             Err(error) => {
                 let address = page * PAGE;
@@ -116,6 +120,8 @@ impl Monitor {
         };
         if let Some(part) = self.spans.parts.get_mut(&space) {
             part.fault = fault;
+            // Who looks finds that it ended.
+            self.has_news |= fault == Fault::Fatal;
         }
     }
 
