@@ -5,7 +5,7 @@ use crate::arch::float::AREA_OFFSET;
 use abi::capability::{DISPATCHER_SLOTS, SLOT_BYTES};
 use abi::exception::{Detail, PAGE_FAULT};
 use abi::limits::{DISPATCHER_NAME_BYTES, MAX_DISPATCHERS, MAX_ENDPOINTS};
-use abi::syscall::{DISPATCHER_BYTES, priority, woken};
+use abi::syscall::{DISPATCHER_BYTES, PAGED_RANGES, priority, woken};
 use arrayvec::ArrayVec;
 use core::ops::Range;
 
@@ -122,7 +122,7 @@ pub struct Dispatcher {
     /// Where capabilities that come are put: an address in its slots; 0: none are taken.
     pub receive_slot: u64,
     /// Page faults at these addresses do not end it; see [`abi::syscall::property::PAGED`].
-    pub paged: Range<u64>,
+    pub paged: [Range<u64>; PAGED_RANGES],
     /// Physical addresses of the endpoints that nobody else receives at.
     pub endpoints: ArrayVec<u64, MAX_ENDPOINTS>,
     /// Line of text that it is writing to the log.
@@ -189,7 +189,7 @@ impl Dispatcher {
             ticket: 0,
             badge: 0,
             receive_slot: 0,
-            paged: 0..0,
+            paged: [const { 0..0 }; PAGED_RANGES],
             endpoints: ArrayVec::new_const(),
             line: ArrayVec::new_const(),
         }
@@ -221,7 +221,8 @@ impl Dispatcher {
 
     /// Whether the exception that it met last is for its pager.
     pub fn is_paged_fault(&self) -> bool {
-        self.fault.vector == PAGE_FAULT && self.paged.contains(&self.fault.address)
+        let mut paged = self.paged.iter();
+        self.fault.vector == PAGE_FAULT && paged.any(|range| range.contains(&self.fault.address))
     }
 
     /// Whether it will never run again.

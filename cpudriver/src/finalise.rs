@@ -3,8 +3,7 @@
 use crate::arch::cpu;
 use crate::dispatcher::{CSpace, Link, own_slot, own_slots};
 use crate::kernel::Kernel;
-use crate::processor::{MONITOR, Processor};
-use crate::scheduler::Wake;
+use crate::processor::Processor;
 use abi::capability::{Kind, Resource, SLOT_BYTES, VECTORS};
 use abi::layout::{DIRECT_MAP, PAGE};
 use abi::limits::MAX_DISPATCHERS;

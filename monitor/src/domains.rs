@@ -15,7 +15,7 @@ use alloc::format;
 use alloc::vec::Vec;
 use loader::program::Program;
 use protocols::lines::Lines;
-use rt::authority::{self, Body, Life, Region, SharedRam};
+use rt::authority::{self, Body, HEAP_CHUNK_BYTES, Life, MAX_HEAP_BYTES, Paged, Region, SharedRam};
 use rt::capability::Address;
 use rt::interface::{Error, FAULT_STATUS, INHERIT, KILLED_STATUS, state};
 use urpc::{Channel, Message, SendError, Wait};
@@ -25,6 +25,8 @@ use zerocopy::{FromZeros, IntoBytes};
 const CHANNEL: u64 = USER_STARTUP + PAGE;
 /// Bytes of a domain's heap.
 const HEAP_BYTES: u64 = 1 << 20;
+const _: () =
+    assert!(HEAP_BYTES <= MAX_HEAP_BYTES && MIN_HEAP_BYTES.is_multiple_of(HEAP_CHUNK_BYTES));
 /// Least heap, where memory is short.
 const MIN_HEAP_BYTES: u64 = 256 << 10;
 /// Most pages of a program's image.
@@ -399,7 +401,7 @@ impl Monitor {
                 }
             }
         }
-        body.place(&mut self.store, &heap, rights::WRITE, 0, &[])?;
+        body.place_heap(&mut self.store)?;
         if let Some(frame) = spawn.frame {
             let ram = self.family.borrow(&mut self.store, frame)?;
             made.frame = Some(frame);
@@ -427,9 +429,12 @@ impl Monitor {
         }
         let gift = parent.zip(spawn.gift);
         body.finish(program.entry, vector, name, gift)?;
+        body.set_paged(Paged::Heap, USER_HEAP..USER_HEAP + heap.pages * PAGE)?;
         match parent.zip(spawn.traced) {
             Some((parent, slots)) => body.show_to(parent, slots)?,
-            None if spawn.member.is_some() => body.set_paged(USER_SPAN..USER_SPAN_END)?,
+            None if spawn.member.is_some() => {
+                body.set_paged(Paged::Span, USER_SPAN..USER_SPAN_END)?;
+            }
             None => body.start()?,
         }
 

@@ -68,7 +68,7 @@ use registry::Registry;
 use requests::Requests;
 use restarts::Restarts;
 use rt::authority::{self, KernelLog, Store};
-use rt::{clock, system_call};
+use rt::clock;
 use spans::Spans;
 use strategy::Strategies;
 use traces::{Then, Traces};

@@ -27,7 +27,7 @@ mod slots;
 mod space;
 mod store;
 
-pub use body::{Body, Life, Region};
+pub use body::{Body, HEAP_CHUNK_BYTES, Life, MAX_HEAP_BYTES, Paged, Region};
 pub use cores::*;
 pub use device::{Device, IoApic, Route};
 pub use foreign::{Found, look_up, note_shared};

@@ -227,13 +227,17 @@ pub mod property {
     pub const PRIORITY: u64 = 5;
     /// Its name: sixteen bytes of UTF-8, filled up with zeros.
     pub const NAME: u64 = 6;
-    /// Addresses that others map pages at, as they are touched: the first, and the first beyond.
+    /// Addresses that others map pages at, as they are touched: the first, the first beyond, and which of the
+    /// dispatcher's [`super::PAGED_RANGES`] ranges this is.
     /// A page fault there is not told to the fault handler, nor is it the end: the dispatcher is
     /// [`super::life::PAGING`], and the monitor's doorbell rings. Once started, it begins anew with
     /// the same instruction. Who waits for its answer goes on waiting. In the beginning there are
     /// none.
     pub const PAGED: u64 = 7;
 }
+
+/// Ranges of addresses of a dispatcher that others map pages at.
+pub const PAGED_RANGES: usize = 2;
 
 /// Answer of a fault handler: go on where the exception was.
 pub const RESUME: u64 = 1;

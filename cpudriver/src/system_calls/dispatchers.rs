@@ -68,7 +68,7 @@ pub fn write_register(kernel: &mut Kernel, arguments: Arguments) -> Answer {
 }
 
 pub fn configure(kernel: &mut Kernel, arguments: Arguments) -> Answer {
-    let [dispatcher, which, value, more, ..] = arguments;
+    let [dispatcher, which, value, more, number, _] = arguments;
     let handle = handle(kernel, dispatcher, Rights::WRITE)?;
     match which {
         property::CSPACE => endow(kernel, handle, own_slot::CSPACE, value, Kind::CNode),
@@ -101,9 +101,9 @@ pub fn configure(kernel: &mut Kernel, arguments: Arguments) -> Answer {
         }
         property::PAGED if value > more || more > USER_END => Err(Error::BadArgument.into()),
         property::PAGED => {
-            if let Some(dispatcher) = kernel.processor.dispatcher(handle) {
-                dispatcher.paged = value..more;
-            }
+            let dispatcher = kernel.processor.dispatcher(handle);
+            let range = dispatcher.and_then(|one| one.paged.get_mut(number as usize));
+            *range.ok_or(Error::BadArgument)? = value..more;
             DONE
         }
         property::NAME => {

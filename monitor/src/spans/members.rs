@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use protocols::core_set::CoreSet;
 use protocols::kinds;
 use protocols::spaces::{Pages, Rights, SpaceId};
+use rt::authority::Paged;
 use rt::interface::Error;
 use urpc::Message;
 
@@ -52,7 +53,7 @@ impl Monitor {
             return Err(Error::TooManySpans);
         }
         let root = self.domains.by_id(domain).ok_or(Error::NoSuchDomain)?;
-        root.body.set_paged(USER_SPAN..USER_SPAN_END)?;
+        root.body.set_paged(Paged::Span, USER_SPAN..USER_SPAN_END)?;
         let space = SpaceId::new(self.own, self.spans.made % NUMBERS);
         self.spans.made = self.spans.made.wrapping_add(1);
         let mut created = Ok(());
@@ -277,7 +278,7 @@ impl Monitor {
             return Err(Error::NotAllowed);
         }
         let domain = self.domains.by_id(id).ok_or(Error::NoSuchDomain)?;
-        domain.body.set_paged(0..0)?;
+        domain.body.set_paged(Paged::Span, 0..0)?;
         self.restrict_here(space, Pages::ALL, Rights::NONE);
         self.part_empty(space);
         Ok(())

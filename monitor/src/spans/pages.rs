@@ -2,12 +2,12 @@
 
 use super::{Event, FIRST, Fault, PART_PAGES, Purpose};
 use crate::Monitor;
-use abi::layout::{PAGE, USER_SPAN, USER_SPAN_END};
+use abi::layout::{PAGE, USER_HEAP, USER_SPAN, USER_SPAN_END};
 use abi::syscall::MAP_PAGES;
 use alloc::format;
 use protocols::kinds;
 use protocols::spaces::{self, Mapping, Pages, Rights, SpaceId};
-use rt::authority::Life;
+use rt::authority::{Life, MAX_HEAP_BYTES};
 use rt::clock;
 use rt::interface::Error;
 use urpc::Message;
@@ -42,6 +42,9 @@ impl Monitor {
             return false;
         };
         let id = domain.id;
+        if (USER_HEAP..USER_HEAP + MAX_HEAP_BYTES).contains(&address) {
+            return self.heap_for(number, address);
+        }
         let Ok(space) = self.spans.space_of(id) else {
             return false;
         };
@@ -74,6 +77,23 @@ impl Monitor {
         });
         let part = self.spans.parts.get(&space);
         part.is_some_and(|part| part.fault != Fault::Fatal)
+    }
+
+    /// A domain touched a part of its heap that was not mapped yet: whether it goes on.
+    fn heap_for(&mut self, number: usize, address: u64) -> bool {
+        let Some(domain) = self.domains.by_number(number) else {
+            return false;
+        };
+        match domain.body.touch_heap(&mut self.store, address) {
+            Ok(is_new) => is_new && domain.body.start().is_ok(),
+            Err(error) => {
+                let id = domain.id;
+                self.log(&format!(
+                    "domain {id:#x}: no heap at {address:#x}: {error:?}"
+                ));
+                false
+            }
+        }
     }
 
     /// The protocol has done what it can for a page.

@@ -7,6 +7,7 @@
 
 mod pieces;
 
+pub use self::pieces::Paged;
 use self::pieces::Piece;
 use super::space::{self, Mapping, pieces};
 use super::store::{Block, SharedRam, Store, make_doorbell, vector_range};
@@ -18,7 +19,7 @@ use abi::capability::{
     FIRST_CNODE_SLOTS, GIFT, INDEX_BITS, MEMORY_CNODE, MONITOR_DOORBELL, OWN_DISPATCHER,
     OWN_DOORBELL, OWN_SPACE, ROOT_CNODE, SLOT_BYTES, TASK_CNODE,
 };
-use abi::layout::{PAGE, USER_STACK_BYTES, USER_STACK_TOP, USER_STARTUP};
+use abi::layout::{PAGE, USER_HEAP, USER_STACK_BYTES, USER_STACK_TOP, USER_STARTUP};
 use abi::limits::DISPATCHER_NAME_BYTES;
 use abi::syscall::{self, DISPATCHER_BYTES, REGISTERS, life, priority, property, rights};
 use alloc::collections::BTreeMap;
@@ -47,6 +48,11 @@ const fn workshop(cnode: Address) -> Address {
 
 /// What a domain gets of objects that the monitor relies on.
 const USE: Rights = Rights::READ.union(Rights::WRITE);
+
+/// Bytes of a domain's heap that are mapped at once.
+pub const HEAP_CHUNK_BYTES: u64 = 64 << 10;
+/// Most bytes of a domain's heap.
+pub const MAX_HEAP_BYTES: u64 = 64 * HEAP_CHUNK_BYTES;
 
 /// A part of an address space that is about to be made.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +109,8 @@ pub struct Body {
     stack: Address,
     /// Mappings of frames that it was lent, and page tables for them.
     held: Vec<Address>,
+    /// The chunks of its heap that are mapped, a bit each.
+    heap: u64,
     /// What is mapped of a span, by address.
     pieces: BTreeMap<u64, Piece>,
     /// Where the piece was that gave way last.
@@ -141,6 +149,7 @@ impl Body {
             channel,
             stack,
             held: Vec::new(),
+            heap: 0,
             pieces: BTreeMap::new(),
             evicted: 0,
             next: inside(Address::new(3, 1)),
@@ -204,6 +213,41 @@ impl Body {
             self.map(piece, address, offset, pages, access)?;
         }
         Ok(())
+    }
+
+    /// Maps the first chunk of its heap, which every domain touches.
+    pub fn place_heap(&mut self, store: &mut Store) -> Result<(), Error> {
+        let first = Region {
+            address: USER_HEAP,
+            pages: HEAP_CHUNK_BYTES / PAGE,
+            is_fresh: true,
+        };
+        self.heap = 1;
+        self.place(store, &first, rights::WRITE, 0, &[])
+    }
+
+    /// Maps the chunk of its heap that an address lies in; whether it was not there yet. Its RAM was set aside
+    /// when the domain was made, so it is there for whoever touches it; zeroed it is only now, which for all of
+    /// the heap would take longer than all else of a spawn together.
+    pub fn touch_heap(&mut self, store: &mut Store, address: u64) -> Result<bool, Error> {
+        let chunk = (address - USER_HEAP) / HEAP_CHUNK_BYTES;
+        if self.heap & 1 << chunk != 0 {
+            return Ok(false);
+        }
+        let frame = store.slot()?;
+        self.held.push(frame);
+        self.blocks[0].make(Kind::Frame, HEAP_CHUNK_BYTES, frame)?;
+        let mapping = Mapping {
+            address: USER_HEAP + chunk * HEAP_CHUNK_BYTES,
+            frame,
+            offset: 0,
+            pages: HEAP_CHUNK_BYTES / PAGE,
+            level: 1,
+            rights: rights::WRITE,
+        };
+        self.map_held(store, &mapping)?;
+        self.heap |= 1 << chunk;
+        Ok(true)
     }
 
     /// Maps a part of a frame of somebody else, with rights of their choice.

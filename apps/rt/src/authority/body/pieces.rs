@@ -12,13 +12,24 @@ use super::{Body, USE};
 use crate::capability::{self, Address, Kind};
 use abi::capability::monitor::CORES;
 use abi::layout::PAGE;
-use abi::syscall::{self, property, rights};
+use abi::syscall::{self, PAGED_RANGES, property, rights};
 use alloc::vec::Vec;
 use core::ops::Range;
 
 /// Most pieces of one domain: beyond that, others give way. All that a monitor has of slots must do
 /// for all domains.
 const MAX_PIECES: usize = 256;
+
+/// What of an address space is mapped as it is touched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paged {
+    /// Its part of a span.
+    Span,
+    /// Its heap: see [`Body::touch_heap`].
+    Heap,
+}
+
+const _: () = assert!((Paged::Heap as usize) < PAGED_RANGES);
 
 /// What is mapped by one capability.
 #[derive(Clone, Copy, Debug)]
@@ -47,13 +58,13 @@ impl Piece {
 
 impl Body {
     /// From now on, page faults at these addresses are for the monitor: see [`property::PAGED`].
-    pub fn set_paged(&self, range: Range<u64>) -> Result<(), Error> {
+    pub fn set_paged(&self, part: Paged, range: Range<u64>) -> Result<(), Error> {
         let arguments = [
             self.dispatcher.0,
             property::PAGED,
             range.start,
             range.end,
-            0,
+            part as u64,
             0,
         ];
         ask(syscall::CONFIGURE, arguments)?;
