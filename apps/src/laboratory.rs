@@ -6,6 +6,10 @@
 //! is each value with how often it came, in ascending order; for counts a `value`. A distribution that
 //! is too long for a line goes on in lines that begin with `more`.
 //!
+//! What shared memory is for is announced to who counts cache lines from outside, by a line of the word
+//! `structure` and one JSON object: [`name_lines`], [`name_channel`]. What each region of interest was,
+//! by a line of the word `region`.
+//!
 //! Under `icount` times are instructions that the guest executed, on all cores: whoever polls
 //! meanwhile is in them. Elsewhere they are cycles of the time-stamp counter. Plain `tcg` has neither,
 //! so there everything is done, and counts alone are told.
@@ -17,7 +21,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{Debug, Display, Write};
 use rt::clock::{self, Cycles};
+use rt::frame::Frame;
 use rt::region;
+use urpc::frame_bytes;
 
 /// Times that do not count.
 pub const WARM_UP: usize = 16;
@@ -149,6 +155,24 @@ fn repeat(
     Ok(times)
 }
 
+/// Announces what bytes of a frame are for: a field of a structure. The frame is one that this domain
+/// made: of a parent's it knows no place.
+pub fn name_lines(frame: &Frame, offset: usize, bytes: usize, structure: &str, field: &str) {
+    rt::println!(
+        "structure {{\"at\":{},\"bytes\":{bytes},\"structure\":\"{structure}\",\"field\":\"{field}\"}}",
+        frame.id() + offset as u64
+    );
+}
+
+/// Announces a channel that lies in such a frame, and which cores its sides A and B are on.
+pub fn name_channel(frame: &Frame, offset: usize, slots: usize, name: &str, [a, b]: [usize; 2]) {
+    rt::println!(
+        "structure {{\"at\":{},\"bytes\":{},\"structure\":\"{name}\",\"slots\":{slots},\"cores\":[{a},{b}]}}",
+        frame.id() + offset as u64,
+        frame_bytes(slots)
+    );
+}
+
 /// A row of the table.
 struct Row {
     operation: String,
@@ -263,20 +287,30 @@ impl Laboratory {
     ) -> Result<(), Failure> {
         repeat(WARM_UP.div_ceil(slower_by), &mut once)?;
         let samples = self.samples(slower_by);
-        // A region each, for who counts from outside; 0 is the whole run.
-        self.regions = self.regions.saturating_add(1);
-        region::begin_number(self.regions);
+        let region = self.next_region();
+        region::begin_number(region);
         let times = repeat(samples, &mut once)?;
-        region::end_number(self.regions);
-        if self.regions < region::REGIONS {
-            rt::println!(
-                "region {{{},\"region\":{},\"times\":{samples}}}",
-                self.head(operation, with),
-                self.regions
-            );
-        }
+        region::end_number(region);
+        self.name_region(region, operation, with, samples as u64);
         self.times(operation, with, times);
         Ok(())
+    }
+
+    /// The number of a region of interest of its own, for who counts from outside; 0 is the whole run.
+    /// With too many of them it is [`region::REGIONS`] or more, and so none.
+    pub fn next_region(&mut self) -> u8 {
+        self.regions = self.regions.saturating_add(1);
+        self.regions
+    }
+
+    /// Tells what was done in a region, and how often.
+    pub fn name_region(&self, region: u8, operation: &str, with: &[(&str, u64)], times: u64) {
+        if region < region::REGIONS {
+            rt::println!(
+                "region {{{},\"region\":{region},\"times\":{times}}}",
+                self.head(operation, with)
+            );
+        }
     }
 
     /// Tells times that were taken elsewhere, the first ones left out. What reading the clock costs is

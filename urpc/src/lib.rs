@@ -96,7 +96,7 @@
 //!
 //! # Where to read on
 //!
-//! `ring` is the memory: layout, words, all unsafe code. `sequence` is the control word.
+//! `ring` is the memory: layout, words, all unsafe code; `layout` says what a byte of it is for. `sequence` is the control word.
 //! `channel` is the data path and closing; `sleep` the handshake above; `call` the call line, with
 //! an invariant of its own. The channel is generic over [`Half`], the call line over [`Line`]: the
 //! seams at which loom puts its own memory under the code that runs.
@@ -124,6 +124,7 @@
 
 mod call;
 mod channel;
+mod layout;
 mod message;
 mod ring;
 mod sequence;
@@ -132,6 +133,7 @@ mod traced;
 
 pub use call::CallLine;
 pub use channel::{Channel, ReceiveError, SendError, Side};
+pub use layout::{Field, field_at};
 pub use message::{Message, PAYLOAD_BYTES, PAYLOAD_WORDS, TooLong};
 pub use ring::{
     FRAME_ALIGNMENT, Half, Line, LinePair, MAX_SLOTS, MIN_SLOTS, Mapped, MappedLine, SLOT_BYTES,

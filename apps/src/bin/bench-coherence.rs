@@ -8,6 +8,8 @@
 //! ```text
 //! region {"region":1,"operation":"URPC round trip","times":960,"slots":16}
 //! ```
+//!
+//! and before it where the channel lies: see [`name_channel`].
 #![no_std]
 #![no_main]
 #![forbid(unsafe_code)]
@@ -17,7 +19,7 @@ extern crate alloc;
 use alloc::format;
 use alloc::string::String;
 use apps::crew::{Crew, Post, poll};
-use apps::laboratory::{Failure, QUICK, told};
+use apps::laboratory::{Failure, QUICK, name_channel, told};
 use apps::pattern;
 use rt::frame::Frame;
 use rt::region;
@@ -179,6 +181,8 @@ fn open(
 ) -> Result<Channel, Failure> {
     // Neither end uses the last one any more: the worker has reported.
     crew.frame().clear(0, frame_bytes(slots));
+    let here = rt::startup().core as usize;
+    name_channel(crew.frame(), 0, slots, "channel", [here, there]);
     // The last one does not count: what the worker does after it is none of the region's.
     let all = warm_up(slots) + messages + 1;
     let order = Message::new(kind, [all, slots as u64, 0, 0, 0, 0, 0]);

@@ -5,8 +5,8 @@
 //! Regions may overlap; each counts for itself.
 
 use crate::code::{MAX_REGIONS, Mark};
-use crate::lines::{CoreSet, LINE, Lines, Transfer};
-use std::collections::HashMap;
+use crate::lines::{CoreSet, LINE, Lines, Move, Transfer};
+use std::collections::{BTreeMap, HashMap};
 
 /// What a core did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub struct Region {
     pub cores: Vec<Counts>,
     /// The lines that moved, by address.
     pub lines: HashMap<u64, Moves>,
+    /// Who had lines from whom, and how many.
+    pub ways: BTreeMap<Move, u64>,
 }
 
 /// An access to memory.
@@ -150,16 +152,18 @@ impl Counter {
         for line in first..=last {
             let address = line * LINE;
             let takes = access.is_store || access.is_locked;
-            let Some(transfer) = self.lines.access(core, address, takes) else {
+            let Some(moved) = self.lines.access(core, address, takes) else {
                 continue;
             };
-            match transfer {
+            match moved.transfer {
                 Transfer::Read => counts.reads += 1,
                 Transfer::Write => counts.writes += 1,
             }
             for number in &self.active {
-                let moves = self.regions[*number].lines.entry(address).or_default();
-                moves.count(core, transfer, access.at);
+                let region = &mut self.regions[*number];
+                let moves = region.lines.entry(address).or_default();
+                moves.count(core, moved.transfer, access.at);
+                *region.ways.entry(moved).or_default() += 1;
             }
         }
     }
@@ -244,6 +248,12 @@ mod tests {
         assert_eq!((moves.reads, moves.writes), (1, 0));
         assert_eq!((moves.read_at, moves.write_at), (0x1000, 0));
         assert!(moves.readers.contains(1) && !moves.readers.contains(0));
+        let ways: Vec<_> = region.ways.iter().collect();
+        let [(way, 1)] = ways[..] else {
+            panic!("{ways:?}");
+        };
+        assert_eq!((way.transfer, way.to), (Transfer::Read, 1));
+        assert!(way.from.contains(0) && way.from.len() == 1);
         assert_eq!(counter.regions().count(), 1);
     }
 

@@ -12,7 +12,7 @@ pub const PAGE: u64 = LINE * LINES as u64;
 pub const MAX_CORES: usize = 256;
 
 /// A set of cores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CoreSet([u64; MAX_CORES / 64]);
 
 impl CoreSet {
@@ -50,7 +50,7 @@ impl CoreSet {
 }
 
 /// What made a line move.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Transfer {
     /// A read of a line that another core wrote last.
     Read,
@@ -58,13 +58,24 @@ pub enum Transfer {
     Write,
 }
 
+/// A line that moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Move {
+    /// What made it move.
+    pub transfer: Transfer,
+    /// Who it came to.
+    pub to: usize,
+    /// Who it came from: the last writer for a read, all others that held it for a write.
+    pub from: CoreSet,
+}
+
 /// What is known of a line.
 #[derive(Clone, Copy, Debug, Default)]
 struct Line {
     /// Who has a copy: the last writer, and the readers since.
     holders: CoreSet,
-    /// Whether somebody has written it.
-    is_written: bool,
+    /// Who wrote it last.
+    writer: Option<u8>,
     /// Who touched it since [`Lines::watch`].
     touched: CoreSet,
 }
@@ -84,7 +95,7 @@ impl Lines {
 
     /// An access of a core to the line that holds the byte at `address`. What moved, if anything
     /// did.
-    pub fn access(&mut self, core: usize, address: u64, is_store: bool) -> Option<Transfer> {
+    pub fn access(&mut self, core: usize, address: u64, is_store: bool) -> Option<Move> {
         let page = self
             .pages
             .entry(address / PAGE)
@@ -93,18 +104,25 @@ impl Lines {
         if self.is_watching {
             line.touched.insert(core);
         }
-        let holds = line.holders.contains(core);
+        let moved = |transfer, from| Move {
+            transfer,
+            to: core,
+            from,
+        };
         if !is_store {
+            let held = line.holders.contains(core);
             line.holders.insert(core);
-            return (!holds && line.is_written).then_some(Transfer::Read);
+            let writer = line.writer.filter(|_| !held)?;
+            let mut from = CoreSet::default();
+            from.insert(usize::from(writer));
+            return Some(moved(Transfer::Read, from));
         }
-        line.is_written = true;
-        let others = line.holders.len() > u32::from(holds);
-        if others {
-            line.holders = CoreSet::default();
-        }
+        line.writer = u8::try_from(core).ok();
+        let mut others = line.holders;
+        others.remove(core);
+        line.holders = CoreSet::default();
         line.holders.insert(core);
-        others.then_some(Transfer::Write)
+        (others.len() > 0).then_some(moved(Transfer::Write, others))
     }
 
     /// Each line that two cores or more touched since [`Self::watch`], by its address, ascending.
@@ -135,37 +153,45 @@ mod tests {
     const LOAD: bool = false;
     const STORE: bool = true;
 
+    impl Lines {
+        /// What made the line move, if it did.
+        fn moved(&mut self, core: usize, address: u64, is_store: bool) -> Option<Transfer> {
+            self.access(core, address, is_store)
+                .map(|moved| moved.transfer)
+        }
+    }
+
     #[test]
     fn a_line_stays_with_who_alone_uses_it() {
         let mut lines = Lines::default();
         for access in [LOAD, STORE, LOAD, STORE, STORE] {
-            assert_eq!(lines.access(3, 0x1000, access), None);
+            assert_eq!(lines.moved(3, 0x1000, access), None);
         }
     }
 
     #[test]
     fn what_nobody_wrote_is_read_by_all_for_nothing() {
         let mut lines = Lines::default();
-        assert_eq!(lines.access(0, 0, LOAD), None);
-        assert_eq!(lines.access(255, 63, LOAD), None);
+        assert_eq!(lines.moved(0, 0, LOAD), None);
+        assert_eq!(lines.moved(255, 63, LOAD), None);
         // The writer sends two copies away, by one request.
-        assert_eq!(lines.access(1, 8, STORE), Some(Transfer::Write));
-        assert_eq!(lines.access(0, 0, LOAD), Some(Transfer::Read));
-        assert_eq!(lines.access(0, 8, LOAD), None);
-        assert_eq!(lines.access(255, 0, LOAD), Some(Transfer::Read));
+        assert_eq!(lines.moved(1, 8, STORE), Some(Transfer::Write));
+        assert_eq!(lines.moved(0, 0, LOAD), Some(Transfer::Read));
+        assert_eq!(lines.moved(0, 8, LOAD), None);
+        assert_eq!(lines.moved(255, 0, LOAD), Some(Transfer::Read));
     }
 
     #[test]
     fn a_writer_takes_the_line_from_readers_and_from_a_writer() {
         let mut lines = Lines::default();
-        assert_eq!(lines.access(0, 0, STORE), None);
-        assert_eq!(lines.access(1, 0, STORE), Some(Transfer::Write));
-        assert_eq!(lines.access(0, 0, LOAD), Some(Transfer::Read));
+        assert_eq!(lines.moved(0, 0, STORE), None);
+        assert_eq!(lines.moved(1, 0, STORE), Some(Transfer::Write));
+        assert_eq!(lines.moved(0, 0, LOAD), Some(Transfer::Read));
         // Both hold it now, and each write of either has to be told.
-        assert_eq!(lines.access(0, 0, STORE), Some(Transfer::Write));
-        assert_eq!(lines.access(0, 0, STORE), None);
+        assert_eq!(lines.moved(0, 0, STORE), Some(Transfer::Write));
+        assert_eq!(lines.moved(0, 0, STORE), None);
         // Its neighbour is another line.
-        assert_eq!(lines.access(1, 64, STORE), None);
+        assert_eq!(lines.moved(1, 64, STORE), None);
     }
 
     #[test]
@@ -173,11 +199,27 @@ mod tests {
         let mut lines = Lines::default();
         let mut round = || {
             let steps = [(0, 0, STORE), (1, 0, LOAD), (1, 64, STORE), (0, 64, LOAD)];
-            let moved = steps.map(|(core, at, access)| lines.access(core, at, access));
+            let moved = steps.map(|(core, at, access)| lines.moved(core, at, access));
             moved.into_iter().flatten().count()
         };
         assert_eq!(round(), 2);
         assert_eq!((round(), round()), (4, 4));
+    }
+
+    #[test]
+    fn a_line_comes_from_its_last_writer_or_from_all_who_hold_it() {
+        let mut lines = Lines::default();
+        let mut came = |core, access| {
+            let moved = lines.access(core, 0, access)?;
+            let from: Vec<usize> = moved.from.iter().collect();
+            Some((moved.transfer, moved.to, from))
+        };
+        assert_eq!(came(255, STORE), None);
+        assert_eq!(came(3, LOAD), Some((Transfer::Read, 3, vec![255])));
+        assert_eq!(came(4, LOAD), Some((Transfer::Read, 4, vec![255])));
+        assert_eq!(came(3, STORE), Some((Transfer::Write, 3, vec![4, 255])));
+        assert_eq!(came(4, LOAD), Some((Transfer::Read, 4, vec![3])));
+        assert_eq!(came(5, STORE), Some((Transfer::Write, 5, vec![3, 4])));
     }
 
     #[test]

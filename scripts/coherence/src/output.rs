@@ -4,6 +4,7 @@
 //! |------------|-----------------------------------------------------------------------------------|
 //! | `cores`    | of the whole run: cores, and accesses that QEMU could not place                   |
 //! | `region`   | with `core`: what a core did in a region of interest                              |
+//! | `region`   | with `by`: how many lines came to a core by reads, or writes, from whom           |
 //! | `region`   | with `line`: how a line moved in it; the busiest ones                             |
 //! | `shared`   | a line that several cores touched since the first region began                    |
 //! | `page`     | a run of pages that the same cores touched since then                             |
@@ -11,7 +12,7 @@
 //! Cores are QEMU's numbers of them, addresses those that QEMU tells, both in decimal.
 
 use crate::counter::{Counter, Counts, Moves};
-use crate::lines::{CoreSet, PAGE};
+use crate::lines::{CoreSet, Move, PAGE, Transfer};
 use std::fmt::{Display, Formatter};
 use std::io::{self, Write};
 
@@ -25,6 +26,9 @@ pub fn write(counter: &mut Counter, cores: usize, out: &mut impl Write) -> io::R
     for (number, region) in counter.regions() {
         for (core, counts) in region.cores.iter().enumerate() {
             write_core(out, number, region.begun, core, counts)?;
+        }
+        for (way, times) in &region.ways {
+            write_way(out, number, way, *times)?;
         }
         let mut lines: Vec<_> = region.lines.iter().collect();
         // The addresses make it the same order in every run.
@@ -75,6 +79,19 @@ fn write_core(
         out,
         "{{\"region\":{region},\"begun\":{begun},\"core\":{core},\"instructions\":{instructions},\
          \"loads\":{loads},\"stores\":{stores},\"device\":{device},\"reads\":{reads},\"writes\":{writes}}}"
+    )
+}
+
+fn write_way(out: &mut impl Write, region: usize, way: &Move, times: u64) -> io::Result<()> {
+    let Move { transfer, to, from } = way;
+    let by = match transfer {
+        Transfer::Read => "read",
+        Transfer::Write => "write",
+    };
+    writeln!(
+        out,
+        "{{\"region\":{region},\"by\":\"{by}\",\"from\":{},\"to\":{to},\"times\":{times}}}",
+        List(from)
     )
 }
 
@@ -146,6 +163,8 @@ mod tests {
         let expected = r#"{"cores":2,"unresolved":0}
 {"region":7,"begun":1,"core":0,"instructions":2,"loads":0,"stores":2,"device":0,"reads":0,"writes":1}
 {"region":7,"begun":1,"core":1,"instructions":3,"loads":2,"stores":1,"device":0,"reads":1,"writes":0}
+{"region":7,"by":"read","from":[0],"to":1,"times":1}
+{"region":7,"by":"write","from":[1],"to":0,"times":1}
 {"region":7,"line":0,"reads":1,"writes":1,"readers":[1],"writers":[0],"read_at":5,"write_at":5}
 {"shared":0,"touched_by":[0,1]}
 {"page":0,"bytes":4096,"touched_by":[0,1]}

@@ -9,7 +9,7 @@
 
 use crate::bench::Run;
 use crate::bench::catalogue::{BARRELFISH, PUBLISHED, Published};
-use crate::comparison::{number, verdict};
+use crate::comparison::{self, number, verdict};
 use crate::figure::Figure;
 use crate::page::{self, END, definitions, distinct, escaped, shortened};
 use crate::plot::{self, LETTERS};
@@ -85,6 +85,8 @@ fn section(page: &mut String, runs: &[&Run]) {
     if runs.iter().any(|run| run.compares()) {
         rows.push(("Barrelfish", BARRELFISH.to_owned()));
     }
+    let estimates = comparison::estimates(runs.iter().flat_map(|run| &run.figures));
+    rows.extend(estimates.into_iter().map(|words| ("estimates", words)));
     definitions(page, &rows);
     let sweeps = sweeps::of(runs);
     heat_maps(page, runs);

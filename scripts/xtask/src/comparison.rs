@@ -2,7 +2,9 @@
 
 use crate::bench::Run;
 use crate::bench::catalogue::{self, BARRELFISH, Operation, TARGET_UNIT};
-use crate::figure::Figure;
+use crate::figure::{Figure, Unit};
+use crate::page::distinct;
+use serde_json::Value;
 use std::fmt::Write;
 
 /// Columns of the table; the first two are text.
@@ -62,6 +64,9 @@ pub fn table(run: &Run) -> String {
     if run.compares() {
         let _ = writeln!(text, "Barrelfish: {BARRELFISH}");
     }
+    for estimate in estimates(run.figures.iter()) {
+        let _ = writeln!(text, "{estimate}");
+    }
     let missed: Vec<String> = run
         .figures
         .iter()
@@ -73,6 +78,21 @@ pub fn table(run: &Run) -> String {
     }
     let _ = writeln!(text, "repeat: {}", conditions.command);
     text
+}
+
+/// What there is to know of the estimates among these figures, a line for each machine.
+pub fn estimates<'a>(figures: impl Iterator<Item = &'a Figure>) -> Vec<String> {
+    let text = |figure: &'a Figure, key| figure.record.get(key).and_then(Value::as_str);
+    let machine = |figure| Some((text(figure, "machine")?, text(figure, "source")?));
+    let of = figures.filter(|figure| figure.unit == Unit::Estimate);
+    distinct(of.filter_map(machine))
+        .into_iter()
+        .map(|(machine, source)| {
+            format!(
+                "estimate, machine {machine}: what the cache lines alone would take there, one after the other, and a floor where cores contend, since emulation runs them by turns; costs: {source}"
+            )
+        })
+        .collect()
 }
 
 fn write_rows(text: &mut String, run: &Run) {
@@ -164,7 +184,7 @@ repeat: scripts/bench micro --cores 2 --accel icount
         let mut run = run("icount", &[("null system call", 50), ("LRPC one way", 151)]);
         assert_eq!(run.met(&run.figures[0]), Some(true));
         assert_eq!(run.met(&run.figures[1]), Some(false));
-        run.figures[0].unit = crate::figure::Unit::Cycles;
+        run.figures[0].unit = Unit::Cycles;
         assert_eq!(run.met(&run.figures[0]), None);
     }
 

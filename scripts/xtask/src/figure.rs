@@ -15,6 +15,9 @@
 //! | `minimum` `median` `p99`   | of the samples, all optional                                  |
 //! | `samples`                  | how many there were, optional                                 |
 //! | `distribution`             | pairs of a value and how often it came, ascending, optional   |
+//! | `machine` `source`         | of an estimate: for which machine, and where its costs are from |
+//! | `by_reads` `by_writes`     | of cache lines: the two parts of the value                    |
+//! | `structure` `field`        | of cache lines: what they are part of, and which part         |
 //! | any other                  | what it was measured with: a `core`, a `seed`                 |
 //!
 //! A distribution that is too long for a line goes on in lines of the word `more` and more pairs.
@@ -48,6 +51,10 @@ pub enum Unit {
     /// Nanoseconds of the guest's clock.
     #[serde(rename = "ns")]
     Nanoseconds,
+    /// Nanoseconds that cache lines would take to move on another machine, which the figure names
+    /// with the source of that machine's costs: worked out from counts, not measured.
+    #[serde(rename = "nanoseconds (estimate)")]
+    Estimate,
     /// Messages sent.
     #[serde(rename = "messages")]
     Messages,
@@ -80,6 +87,7 @@ impl fmt::Display for Unit {
             Self::GuestInstructions => "guest instructions",
             Self::Cycles => "cycles",
             Self::Nanoseconds => "ns",
+            Self::Estimate => "nanoseconds (estimate)",
             Self::Messages => "messages",
             Self::CacheLines => "cache lines",
             Self::Rounds => "rounds",
@@ -107,7 +115,7 @@ impl Unit {
     }
 
     /// Whether a figure in this unit means anything where it was obtained by `accelerator`, as
-    /// [`Conditions`] name it. Counts always do.
+    /// [`Conditions`] name it. Counts always do, and so does what is worked out from them.
     pub fn is_told_by(self, accelerator: &str) -> bool {
         match self {
             Self::GuestInstructions => accelerator == "icount",
@@ -115,7 +123,8 @@ impl Unit {
                 !matches!(accelerator, "tcg" | "icount")
             }
             Self::Nanoseconds => accelerator != "tcg",
-            Self::Messages
+            Self::Estimate
+            | Self::Messages
             | Self::CacheLines
             | Self::Rounds
             | Self::Crossings
@@ -184,10 +193,19 @@ pub struct Figure {
 const FIRST: [&str; 3] = ["revision", "benchmark", "operation"];
 /// Keys with what came out, and those of how to obtain it again: all others say what it is that
 /// was measured.
-const FOUND: [&str; 6] = ["value", "minimum", "median", "p99", "samples", DISTRIBUTION];
+const FOUND: [&str; 8] = [
+    "value",
+    "minimum",
+    "median",
+    "p99",
+    "samples",
+    "by_reads",
+    "by_writes",
+    DISTRIBUTION,
+];
 const OBTAINED: [&str; 3] = ["command", "qemu", "revision"];
 /// Keys of what was measured that have a place of their own wherever figures are shown.
-const SHOWN_APART: [&str; 8] = [
+const SHOWN_APART: [&str; 9] = [
     "benchmark",
     "operation",
     "unit",
@@ -196,6 +214,7 @@ const SHOWN_APART: [&str; 8] = [
     "memory",
     "sockets",
     "core",
+    "source",
 ];
 
 impl Figure {

@@ -78,6 +78,7 @@ pub fn launch_and_look(
     look: &mut dyn FnMut(&GuestMemory, &Guest),
 ) -> Result<i32, Failure> {
     let request = &boot.request;
+    let mut console = coherence::Listener::before(console);
     let memory = GuestMemory::create(request.memory.bytes, request.sockets)
         .map_err(Failure::host("cannot make a file for the guest's RAM"))?;
     let mut serial =
@@ -93,7 +94,7 @@ pub fn launch_and_look(
         &memory,
         &mut guest,
         &mut serial,
-        console,
+        &mut console,
     )?;
     let messages = process.messages();
     process.kill();
@@ -101,7 +102,7 @@ pub fn launch_and_look(
     look(&memory, &guest);
     let mut verdict = judge(&ending, &guest, request.cores, &messages);
     if let (Ok(_), Some(file)) = (&verdict, &request.coherence) {
-        match coherence::resolve(file, boot, qemu, system, &guest) {
+        match coherence::resolve(file, boot, qemu, system, &guest, console.heard()) {
             Ok(counts) => console.tool(counts.summary().trim_end()),
             Err(failure) => verdict = Err(failure),
         }

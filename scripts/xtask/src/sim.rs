@@ -346,7 +346,10 @@ fn faults(text: &str) -> Result<Faults, OptionError> {
 }
 
 /// The shipped machine of this name, or the one in this file.
-fn machine(name: &str) -> Result<Machine, OptionError> {
+///
+/// # Errors
+/// It is neither.
+pub fn machine(name: &str) -> Result<Machine, OptionError> {
     if let Some(machine) = Machine::shipped(name) {
         return Ok(machine);
     }

@@ -10,17 +10,22 @@
 //!  line 3    lock, or next ticket
 //!  line 4    ticket that is served
 //! ```
+//!
+//! Each line is announced by name, and what follows the first sample of each way is a region of
+//! interest, for who counts the lines that move: as many ways as there are numbers of regions.
 
 use crate::counts;
 use abi::layout::PAGE;
+use alloc::format;
 use alloc::vec::Vec;
 use apps::crew::{Crew, Post, poll};
-use apps::laboratory::{Failure, Laboratory, timed, told};
+use apps::laboratory::{Failure, Laboratory, name_channel, name_lines, timed, told};
 use core::hint::spin_loop;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use rt::clock::Cycles;
 use rt::frame::Frame;
+use rt::region;
 use urpc::{Message, ReceiveError, Side, frame_bytes};
 
 /// Words of a line.
@@ -39,6 +44,8 @@ const SLOTS: usize = 4;
 const UPDATES: u64 = 64;
 /// How much slower than a call a sample is.
 const SLOWER_BY: usize = 100;
+/// What is no region of interest.
+const NO_REGION: u8 = region::REGIONS;
 
 /// How the counters are kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -122,6 +129,7 @@ pub fn measure(laboratory: &mut Laboratory) -> Result<(), Failure> {
     let others: Vec<usize> = rt::startup().cores().filter(|core| *core != here).collect();
     let all = others.len() + 1;
     let mut crew = told("workers", Crew::hire(&others, channel_offset(all, all)))?;
+    name(crew.frame(), here, &others);
     let lines: &[usize] = if laboratory.is_quick() {
         &[1, 8]
     } else {
@@ -133,23 +141,33 @@ pub fn measure(laboratory: &mut Laboratory) -> Result<(), Failure> {
         for members in counts(all).into_iter().filter(|members| *members >= least) {
             for lines in lines {
                 let mut times = Vec::new();
-                for _ in 0..=laboratory.samples(SLOWER_BY) {
-                    number += 1;
-                    let task = Task {
-                        way,
-                        lines: *lines,
-                        updates: UPDATES,
-                        members,
-                        number,
+                let samples = laboratory.samples(SLOWER_BY);
+                let counted = laboratory.next_region();
+                let mut task = Task {
+                    way,
+                    lines: *lines,
+                    updates: UPDATES,
+                    members,
+                    number,
+                };
+                for sample_number in 0..=samples {
+                    task.number += 1;
+                    // The first fetched everything, and counts nowhere.
+                    let region = if sample_number == 0 {
+                        NO_REGION
+                    } else {
+                        counted
                     };
-                    let time = sample(&mut crew, &others, task)?;
+                    let time = sample(&mut crew, &others, task, region)?;
                     // The clock was read once for all of them.
                     let one = time.0.saturating_sub(laboratory.overhead().0) / task.all_updates();
                     times.push(Cycles(one + laboratory.overhead().0));
                 }
-                // The first fetched everything.
                 times.remove(0);
+                number = task.number;
                 let with = [("members", members as u64), ("lines", *lines as u64)];
+                let updates = task.all_updates() * samples as u64;
+                laboratory.name_region(counted, operation, &with, updates);
                 laboratory.times(operation, &with, times);
             }
         }
@@ -157,8 +175,38 @@ pub fn measure(laboratory: &mut Laboratory) -> Result<(), Failure> {
     told("the end of the workers", crew.dismiss())
 }
 
-/// Has the members do it, and checks what came of it.
-fn sample(crew: &mut Crew, others: &[usize], task: Task) -> Result<Cycles, Failure> {
+/// Announces what the lines of the frame are for, to who counts those that move.
+fn name(frame: &Frame, here: usize, others: &[usize]) {
+    const STRUCTURE: &str = "shared counters";
+    let line = |word: usize, lines: usize, field: &str| {
+        name_lines(frame, word * 8, lines * LINE * 8, STRUCTURE, field);
+    };
+    for (word, lines, field) in [
+        (BEGIN, 1, "which measurement may begin"),
+        (READY, 1, "members that are ready"),
+        (DONE, 1, "members that are done"),
+        (LOCK, 1, "lock, or next ticket"),
+        (SERVED, 1, "ticket that is served"),
+        (COUNTERS, LINES, "counters"),
+    ] {
+        line(word, lines, field);
+    }
+    let all = others.len() + 1;
+    for (rank, core) in [&here].into_iter().chain(others).enumerate() {
+        line(
+            replica(rank),
+            LINES,
+            &format!("counters of core {core} alone"),
+        );
+        if rank > 0 {
+            let offset = channel_offset(all, rank);
+            name_channel(frame, offset, SLOTS, "channel to the server", [here, *core]);
+        }
+    }
+}
+
+/// Has the members do it, in a region of this number, and checks what came of it.
+fn sample(crew: &mut Crew, others: &[usize], task: Task, region: u8) -> Result<Cycles, Failure> {
     let frame = *crew.frame();
     let all = others.len() + 1;
     // All have reported what they did last.
@@ -170,6 +218,7 @@ fn sample(crew: &mut Crew, others: &[usize], task: Task) -> Result<Cycles, Failu
     while frame.word(READY).load(Acquire) < helpers.len() as u64 {
         spin_loop();
     }
+    region::begin_number(region);
     let (time, is_served) = timed(|| {
         frame.word(BEGIN).store(task.number, Release);
         let is_served = take_part(&frame, all, task, 0);
@@ -178,6 +227,7 @@ fn sample(crew: &mut Crew, others: &[usize], task: Task) -> Result<Cycles, Failu
         }
         is_served
     });
+    region::end_number(region);
     let mut is_right = is_served;
     for core in helpers {
         is_right &= told("a report", crew.report(*core))?.kind() == 1;

@@ -22,6 +22,7 @@ pub mod results;
 use crate::accelerator::{self, Accelerator, Choice};
 use crate::bundle::{self, System};
 use crate::coherence;
+use crate::coherence::estimate::{self, Model};
 use crate::comparison;
 use crate::console::Recording;
 use crate::failure::{BenchmarkError, Failure, OptionError};
@@ -94,6 +95,10 @@ pub struct Measuring {
     /// Counts the cache lines that move between cores, too
     #[arg(long)]
     pub coherence: bool,
+    /// For --coherence: the machine to estimate nanoseconds for, by name (qemu, two-socket,
+    /// eight-socket) or file; repeatable [default: two-socket and eight-socket]
+    #[arg(long, value_name = "MACHINE", requires = "coherence")]
+    pub machine: Vec<String>,
     /// Boots Linux too, on the same machines, and measures the nearest operations of its own
     #[arg(long)]
     pub with_linux: bool,
@@ -120,6 +125,7 @@ impl Measuring {
             accel: Choice::Icount,
             quick: false,
             coherence: false,
+            machine: Vec::new(),
             with_linux: false,
             qemu: None,
         }
@@ -156,6 +162,15 @@ impl Measuring {
         value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
+    /// The machines that nanoseconds are estimated for.
+    fn models(&self) -> Result<Vec<Model>, OptionError> {
+        match (self.coherence, &self.machine[..]) {
+            (false, _) => Ok(Vec::new()),
+            (true, []) => estimate::DEFAULT.into_iter().map(Model::named).collect(),
+            (true, names) => names.iter().map(|name| Model::named(name)).collect(),
+        }
+    }
+
     /// The words behind `scripts/bench` that make one boot.
     pub fn words(&self, benchmark: &Benchmark, cores: u32, accelerator: &str) -> String {
         let mut words = format!("{} --cores {cores} --accel {accelerator}", benchmark.name);
@@ -164,6 +179,9 @@ impl Measuring {
         }
         if self.coherence {
             words.push_str(" --coherence");
+        }
+        for name in &self.machine {
+            words.push_str(&format!(" --machine {}", quoted(name)));
         }
         if let Some(path) = &self.qemu {
             words.push_str(&format!(" --qemu {}", quoted(&path.to_string_lossy())));
@@ -290,6 +308,7 @@ pub struct Laboratory<'options> {
     revision: String,
     qemu: Qemu,
     system: System,
+    models: Vec<Model>,
 }
 
 impl<'options> Laboratory<'options> {
@@ -298,6 +317,7 @@ impl<'options> Laboratory<'options> {
     /// # Errors
     /// What is missing, or does not build.
     pub fn open(measuring: &'options Measuring, project: &Project) -> Result<Self, Failure> {
+        let models = measuring.models()?;
         let qemu = install::find_qemu(measuring.qemu.as_deref())?;
         let system = bundle::prepare(project)?;
         let accelerator = match measuring.coherence {
@@ -310,6 +330,7 @@ impl<'options> Laboratory<'options> {
             measuring,
             qemu,
             system,
+            models,
         })
     }
 
@@ -361,7 +382,13 @@ impl<'options> Laboratory<'options> {
         result
             .and_then(|status| match &counted {
                 None => Ok(status),
-                Some(file) => coherence::tell(file, benchmark.name, &mut console).map(|()| status),
+                Some(file) => {
+                    let notes = coherence::tell(file, benchmark.name, &self.models, &mut console)?;
+                    for note in notes {
+                        eprintln!("{note}");
+                    }
+                    Ok(status)
+                }
             })
             .and_then(|status| run_of(benchmark, accelerator, conditions, status, &console))
             .inspect_err(|failure| {
@@ -588,6 +615,34 @@ mod tests {
         lines[3].pop();
         let failure = run_with(Accelerator::Icount, 0, lines).unwrap_err();
         assert_eq!(failure.status(), Status::BenchmarkFailed);
+    }
+
+    /// The tool's command line, as far as it is about benchmarks.
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: BenchOptions,
+    }
+
+    #[test]
+    fn machines_are_for_counted_lines_and_the_command_repeats_them() {
+        let read = |line: &str| {
+            let words = ["bench"].into_iter().chain(line.split(' '));
+            <Line as clap::Parser>::try_parse_from(words).map(|line| line.options.measuring)
+        };
+        let names = |measuring: &Measuring| measuring.models().map(|models| models.len());
+        assert!(read("micro --machine qemu").is_err());
+        assert_eq!(names(&read("micro").unwrap()).unwrap(), 0);
+        assert_eq!(names(&read("micro --coherence").unwrap()).unwrap(), 2);
+        let measuring = read("micro --coherence --machine qemu --machine two-socket").unwrap();
+        assert_eq!(names(&measuring).unwrap(), 2);
+        let words = measuring.words(&BENCHMARKS[0], 2, "icount");
+        assert!(
+            words.ends_with(" --coherence --machine 'qemu' --machine 'two-socket'"),
+            "{words}"
+        );
+        let error = names(&read("micro --coherence --machine none").unwrap()).unwrap_err();
+        assert!(error.to_string().contains("--machine: none"), "{error}");
     }
 
     #[test]
