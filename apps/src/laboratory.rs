@@ -296,6 +296,22 @@ impl Laboratory {
         Ok(())
     }
 
+    /// Does what is to be counted from outside as so many times the operation.
+    pub fn within<R>(
+        &mut self,
+        operation: &str,
+        with: &[(&str, u64)],
+        times: u64,
+        work: impl FnOnce() -> R,
+    ) -> R {
+        let region = self.next_region();
+        region::begin_number(region);
+        let result = work();
+        region::end_number(region);
+        self.name_region(region, operation, with, times);
+        result
+    }
+
     /// The number of a region of interest of its own, for who counts from outside; 0 is the whole run.
     /// With too many of them it is [`region::REGIONS`] or more, and so none.
     pub fn next_region(&mut self) -> u8 {

@@ -151,9 +151,11 @@ fn measure_all(
     for high in 1..cores.len() {
         for low in 0..high {
             let (client, server) = (cores[low], cores[high]);
-            let times = measure_pair(&mut crew, here, client, server, rounds)?;
-            trips.push(RoundTrip::of(times.clone(), laboratory.overhead()));
             let pair = [("from", client as u64), ("to", server as u64)];
+            let times = laboratory.within("round trip", &pair, rounds, || {
+                measure_pair(&mut crew, here, client, server, rounds)
+            })?;
+            trips.push(RoundTrip::of(times.clone(), laboratory.overhead()));
             laboratory.times("round trip", &pair, times);
         }
     }

@@ -17,10 +17,12 @@ pub fn count(
 ) -> Result<(), Failure> {
     let nothing = measure(counter::MESSAGES, REPEAT, |_| {});
     let mut ended = Ok(());
-    let found = measure(counter::MESSAGES, REPEAT, |number| {
-        if ended.is_ok() {
-            ended = work(number);
-        }
+    let found = laboratory.within(operation, with, REPEAT, || {
+        measure(counter::MESSAGES, REPEAT, |number| {
+            if ended.is_ok() {
+                ended = work(number);
+            }
+        })
     });
     ended?;
     let mean = |of: fn(&Tally) -> u64| {

@@ -186,12 +186,15 @@ pub fn memory(laboratory: &mut Laboratory) -> Result<(), Failure> {
     let rounds = WARM_UP + laboratory.samples(SLOWER_BATCH);
     for members in sizes(1) {
         let tree = Strategy::Tree { arity: 2 };
-        let times = crowd.together(tree, order::ALLOCATE, members, rounds as u64, |node| {
-            rounds::allocate(node, rounds)
-        })?;
-        let times = each(laboratory, times, (members * FRAMES) as u64);
         let with = [("members", members as u64)];
-        laboratory.times("allocate and free a 4 KiB frame", &with, times);
+        let (operation, frames) = ("allocate and free a 4 KiB frame", members * FRAMES);
+        let times = laboratory.within(operation, &with, (rounds * frames) as u64, || {
+            crowd.together(tree, order::ALLOCATE, members, rounds as u64, |node| {
+                rounds::allocate(node, rounds)
+            })
+        })?;
+        let times = each(laboratory, times, frames as u64);
+        laboratory.times(operation, &with, times);
     }
     crowd.dismiss()
 }
@@ -202,31 +205,26 @@ pub fn barrier(laboratory: &mut Laboratory) -> Result<(), Failure> {
     let rounds = WARM_UP + laboratory.samples(SLOWER);
     for (name, strategy) in &TREES[..2] {
         for members in sizes(2) {
-            let times =
+            let with = [("members", members as u64)];
+            let operation = format!("barrier over channels, {name}");
+            let times = laboratory.within(&operation, &with, rounds as u64, || {
                 crowd.together(*strategy, order::BARRIER, members, rounds as u64, |node| {
                     rounds::barriers(node, rounds)
-                })?;
-            laboratory.times(
-                &format!("barrier over channels, {name}"),
-                &[("members", members as u64)],
-                without_warm_up(times),
-            );
+                })
+            })?;
+            laboratory.times(&operation, &with, without_warm_up(times));
         }
     }
     let rounds = WARM_UP + laboratory.samples(SLOWER_NAMES);
     for members in sizes(2) {
-        let times = crowd.together(
-            Strategy::Unicast,
-            order::NAMED,
-            members,
-            rounds as u64,
-            |_| rounds::named_barriers(&barrier_name(members), members, rounds),
-        )?;
-        laboratory.times(
-            "barrier of names",
-            &[("members", members as u64)],
-            without_warm_up(times),
-        );
+        let (operation, with) = ("barrier of names", [("members", members as u64)]);
+        let count = rounds as u64;
+        let times = laboratory.within(operation, &with, count, || {
+            crowd.together(Strategy::Unicast, order::NAMED, members, count, |_| {
+                rounds::named_barriers(&barrier_name(members), members, rounds)
+            })
+        })?;
+        laboratory.times(operation, &with, without_warm_up(times));
     }
     crowd.dismiss()
 }
@@ -237,14 +235,13 @@ pub fn broadcast(laboratory: &mut Laboratory) -> Result<(), Failure> {
     let rounds = WARM_UP + laboratory.samples(SLOWER);
     for (name, strategy) in TREES {
         for members in sizes(2) {
-            let times = crowd.together(strategy, order::SERVE, members, rounds as u64, |node| {
-                rounds::broadcasts(node, members as u64, rounds)
+            let (operation, with) = (format!("broadcast, {name}"), [("members", members as u64)]);
+            let times = laboratory.within(&operation, &with, rounds as u64, || {
+                crowd.together(strategy, order::SERVE, members, rounds as u64, |node| {
+                    rounds::broadcasts(node, members as u64, rounds)
+                })
             })?;
-            laboratory.times(
-                &format!("broadcast, {name}"),
-                &[("members", members as u64)],
-                without_warm_up(times),
-            );
+            laboratory.times(&operation, &with, without_warm_up(times));
         }
     }
     crowd.dismiss()
@@ -259,16 +256,22 @@ pub fn agree(laboratory: &mut Laboratory) -> Result<(), Failure> {
         for members in sizes(2) {
             let with = [("members", members as u64)];
             let messages = 2 * rounds as u64;
-            let times = crowd.together(strategy, order::SERVE, members, messages, |node| {
-                rounds::agreements(node, members as u64, rounds)
+            let operation = format!("agree, {name}");
+            let times = laboratory.within(&operation, &with, rounds as u64, || {
+                crowd.together(strategy, order::SERVE, members, messages, |node| {
+                    rounds::agreements(node, members as u64, rounds)
+                })
             })?;
-            laboratory.times(&format!("agree, {name}"), &with, without_warm_up(times));
-            let messages = 2 * BATCH * batches as u64;
-            let times = crowd.together(strategy, order::SERVE, members, messages, |node| {
-                rounds::pipelines(node, members as u64, batches)
+            laboratory.times(&operation, &with, without_warm_up(times));
+            let agreements = BATCH * batches as u64;
+            let operation = format!("agree, 16 under way, {name}");
+            let times = laboratory.within(&operation, &with, agreements, || {
+                crowd.together(strategy, order::SERVE, members, 2 * agreements, |node| {
+                    rounds::pipelines(node, members as u64, batches)
+                })
             })?;
             let times = each(laboratory, times, BATCH);
-            laboratory.times(&format!("agree, 16 under way, {name}"), &with, times);
+            laboratory.times(&operation, &with, times);
         }
     }
     crowd.dismiss()

@@ -129,16 +129,19 @@ pub fn measure(laboratory: &mut Laboratory) -> Result<(), Failure> {
         let mut wrong = None;
         for kernel in KERNELS {
             let mut times = Vec::new();
-            for _ in 0..samples {
-                times.push(sample(&mut world, kernel));
-                // The others go on whatever came of it: so does this one.
-                if let Err(reason) = (kernel.check)(&world) {
-                    wrong = wrong.or(Some((kernel.name, reason)));
+            let with = [("members", members as u64)];
+            laboratory.within(kernel.name, &with, samples as u64, || {
+                for _ in 0..samples {
+                    times.push(sample(&mut world, kernel));
+                    // The others go on whatever came of it: so does this one.
+                    if let Err(reason) = (kernel.check)(&world) {
+                        wrong = wrong.or(Some((kernel.name, reason)));
+                    }
                 }
-            }
+            });
             // The first fetched everything.
             times.remove(0);
-            laboratory.times(kernel.name, &[("members", members as u64)], times);
+            laboratory.times(kernel.name, &with, times);
         }
         for member in team {
             match told("the end of a member", member.wait())? {
