@@ -46,7 +46,7 @@ pub fn initialise(machine: &Machine) {
     MASK.store(capacity - 1, Relaxed);
     let control = Control {
         enabled: if from_start { groups } else { 0 },
-        selected: groups,
+        awaited: Control::awaiting(start.into(), stop.into()),
         capacity,
         shift,
         start: start.into(),

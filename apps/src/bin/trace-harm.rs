@@ -119,8 +119,13 @@ fn patterns() -> Vec<[u64; WORDS]> {
         }));
     }
     let mut stops = [0; WORDS];
-    (stops[0], stops[STOP]) = (u64::MAX, u64::from(CALL) << 32 | u64::from(CALL));
-    patterns.push(stops);
+    // Everything is on, and ends with the first call; or begins with each.
+    const { assert!(offset_of!(Control, enabled) == 0 && offset_of!(Control, awaited) == 4) };
+    for awaited in [Control::awaiting(0, CALL.into()), CALL.into()] {
+        stops[0] = u64::from(awaited) << 32 | u64::from(u32::MAX);
+        stops[STOP] = u64::from(CALL) << 32 | u64::from(CALL);
+        patterns.push(stops);
+    }
     patterns
 }
 
@@ -190,6 +195,7 @@ fn record_call(index: u64) -> (u32, u64, Vec<(u16, u32, u16)>) {
     // Whoever looks at these is led astray.
     (set.capacity, set.shift) = (u64::MAX, u64::MAX);
     (set.start, set.stop) = (0, CALL_DONE.into());
+    set.awaited = Control::awaiting(set.start, set.stop);
     (set.enabled, set.next) = (1 << CALLS, index);
     set_control(&set);
     system_call::null();

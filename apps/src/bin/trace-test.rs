@@ -17,6 +17,7 @@ use apps::checks::Outcome;
 use apps::crew::{Crew, CrewError, Post};
 use apps::pattern;
 use core::fmt::Display;
+use rt::clock;
 use rt::interface::{self, Error};
 use rt::monitor;
 use rt::trace::{self, Control, Record, TRACE, event, group};
@@ -33,6 +34,11 @@ const MESSAGES: u64 = 12;
 const EVENTS: u64 = 40;
 /// Records that the ring must have room for.
 const LEAST_RECORDS: u64 = 1024;
+/// Ticks of the time-stamp counter an instruction where it counts them: QEMU is started with `-icount shift=3`.
+const TICKS_PER_INSTRUCTION: u64 = 8;
+/// How often a cost is measured: the least counts. The most that an event may cost.
+const TRIES: usize = 32;
+const MOST_INSTRUCTIONS: u64 = 40;
 /// With more cores than this, each is paired with the first and with the next one only.
 const ALL_WITH_ALL: usize = 6;
 
@@ -111,6 +117,7 @@ fn run(outcome: &mut Outcome) -> Result<(), Failed> {
     filters(outcome)?;
     triggers(outcome)?;
     messages_within(outcome)?;
+    costs(outcome)?;
     operations(outcome)?;
     let cores: Vec<usize> = rt::startup().cores().collect();
     let here = rt::startup().core as usize;
@@ -213,6 +220,22 @@ fn triggers(outcome: &mut Outcome) -> Result<(), Failed> {
     let found = (control.start, control.stop, control.enabled);
     let expected = (event::USER_BEGIN.into(), event::USER_END.into(), 0);
     outcome.expect("triggers", &found, &expected);
+    // What ends it ends nothing before it has begun; and one event may do both.
+    let expected = [event::USER_EVENT, event::USER_BEGIN, event::USER_EVENT];
+    for begin in [event::USER_BEGIN, event::USER_EVENT] {
+        trace::set_triggers(begin, event::USER_EVENT).map_err(that("triggers"))?;
+        trace::start(group(event::USER)).map_err(that("a start"))?;
+        let from = trace::control().next;
+        trace::user!("before");
+        let span = trace::span!("the span");
+        trace::user!("the last");
+        drop(span);
+        trace::user!("too late");
+        let records = since(outcome, "triggers", from);
+        let found: Vec<u16> = records.iter().map(Record::event).collect();
+        let what = format!("events with {begin:#x} to begin with");
+        outcome.expect(&what, &found.as_slice(), &expected.as_slice());
+    }
     trace::set_triggers(0, 0).map_err(that("no triggers"))
 }
 
@@ -243,6 +266,53 @@ fn messages_within(outcome: &mut Outcome) -> Result<(), Failed> {
     let own = |number| flows_of(&records, number, WITHIN);
     outcome.expect("flows of what was sent", &own(event::SEND), &flows);
     outcome.expect("flows of what was received", &own(event::RECEIVE), &flows);
+    Ok(())
+}
+
+/// What it takes to record: a message that is sent, one that is received, an event of a program's own. Only where
+/// the clock counts instructions.
+fn costs(outcome: &mut Outcome) -> Result<(), Failed> {
+    if rt::startup().accelerator() != "icount" {
+        return Ok(());
+    }
+    let frame = monitor::frame(frame_bytes(SLOTS)).map_err(that("a frame"))?;
+    let mut sender = frame.channel(0, SLOTS, Side::A);
+    let mut receiver = frame.channel(0, SLOTS, Side::B);
+    let message = Message::new(WITHIN, pattern::message(0, 0).payload);
+    let mut measure = || {
+        let mut least = [u64::MAX; 3];
+        for _ in 0..TRIES {
+            let begin = clock::cycles().0;
+            let sent = sender.send(&message);
+            let middle = clock::cycles().0;
+            let received = receiver.recv();
+            let end = clock::cycles().0;
+            trace::user!("measured", "{value}", begin);
+            let last = clock::cycles().0;
+            sent.map_err(that("a send"))?;
+            received.map_err(that("a receive"))?;
+            for (least, time) in least
+                .iter_mut()
+                .zip([middle - begin, end - middle, last - end])
+            {
+                *least = time.min(*least);
+            }
+        }
+        Ok::<_, Failed>(least)
+    };
+    trace::stop().map_err(that("a stop"))?;
+    let off = measure()?;
+    trace::start(group(event::MESSAGES) | group(event::USER)).map_err(that("a start"))?;
+    let on = measure()?;
+    trace::stop().map_err(that("a stop"))?;
+    let names = ["sent", "received", "of a program"];
+    for ((name, off), on) in names.into_iter().zip(off).zip(on) {
+        let cost = on.saturating_sub(off) / TICKS_PER_INSTRUCTION;
+        rt::println!("{NAME}: an event takes {cost} instructions more when on: {name}");
+        let what = format!("{name}: instructions from 1 to {MOST_INSTRUCTIONS}");
+        let is_right = (1..=MOST_INSTRUCTIONS).contains(&cost);
+        outcome.expect(&what, &is_right, &true);
+    }
     Ok(())
 }
 
@@ -447,7 +517,7 @@ fn spoil(outcome: &mut Outcome) -> Result<(), Failed> {
     for (capacity, shift, next) in nonsense {
         let bad = Control {
             enabled: u32::MAX,
-            selected: u32::MAX,
+            awaited: u32::MAX,
             capacity,
             shift,
             next,

@@ -132,8 +132,9 @@ pub const fn bytes(records: u64) -> u64 {
 pub struct Control {
     /// Groups that are recorded: bit [`event::group`] of an event. 0: off.
     pub enabled: u32,
-    /// What [`Self::enabled`] becomes when recording starts.
-    pub selected: u32,
+    /// The event that does something next, in bits 0 to 15: [`Self::start`], then [`Self::stop`]. Bit 16
+    /// ([`BEGUN`]): the first came, or none is to come.
+    pub awaited: u32,
     /// Records of the ring, a power of two; 0: there is none, and nothing can be recorded.
     pub capacity: u64,
     /// Binary logarithm of the capacity.
@@ -141,7 +142,8 @@ pub struct Control {
     /// Index of the next record, from 0 on without end.
     pub next: u64,
     /// Event that starts the trace, and one that ends it; 0: none. Until the first, the ring goes on
-    /// as a flight recorder, and the host tool cuts there; the second stops the ring it is written to.
+    /// as a flight recorder, and the host tool cuts there; the first of the second that comes to the same ring
+    /// after that stops this ring, and the host tool cuts there what others recorded.
     pub start: u32,
     /// As above.
     pub stop: u32,
@@ -151,6 +153,19 @@ pub struct Control {
     pub received: u64,
     /// Number of the next operation that begins here.
     pub operation: u64,
+}
+
+/// In [`Control::awaited`]: what comes is the event that ends the trace.
+pub const BEGUN: u32 = 1 << 16;
+
+impl Control {
+    /// What [`Self::awaited`] is at first, with these events to start and to end the trace.
+    pub const fn awaiting(start: u32, stop: u32) -> u32 {
+        match start as u16 {
+            0 => stop as u16 as u32 | BEGUN,
+            start => start as u32,
+        }
+    }
 }
 
 const _: () = assert!(size_of::<Record>() == 32);

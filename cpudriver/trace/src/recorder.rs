@@ -1,5 +1,7 @@
 //! How a record is written.
 
+#[cfg(target_os = "none")]
+use crate::BEGUN;
 use crate::{CONTROL_BYTES, Control, FIXED, Fixed, Record, TRACE, event, lap};
 #[cfg(target_os = "none")]
 use core::mem::offset_of;
@@ -131,47 +133,20 @@ impl Recorder {
         }
     }
 
-    /// Records that a message was sent, and counts it.
-    #[cold]
-    #[inline(never)]
+    /// Records that a message was sent, and counts it: [`messages`] tells how.
+    #[inline(always)]
     #[cfg(target_os = "none")]
     pub fn write_sent(flow: u64, word: u64, kind: u32) {
-        let (this, fixed) = (Self::own(), Fixed::own());
-        // SAFETY: the control page is mapped and belongs to this core; the ring as in `write`.
-        unsafe {
-            add_one::<SENT>(this.control);
-            let index = take(this.control);
-            this.fill(
-                index & fixed.mask,
-                index >> fixed.shift,
-                event::SEND,
-                flow,
-                word,
-                kind,
-            );
-        }
+        // SAFETY: control page and ring are mapped as in `write`; all registers that it writes to are named.
+        unsafe { messages::call!(messages::sent, flow, word, kind) }
     }
 
     /// Records that a message was received, and counts it.
-    #[cold]
-    #[inline(never)]
+    #[inline(always)]
     #[cfg(target_os = "none")]
     pub fn write_received(flow: u64, word: u64, kind: u32) {
-        let (this, fixed) = (Self::own(), Fixed::own());
-        // SAFETY: as above. The fence: the clock is read when the message is there, not before.
-        unsafe {
-            add_one::<RECEIVED>(this.control);
-            core::arch::asm!("lfence", options(nostack, preserves_flags));
-            let index = take(this.control);
-            this.fill(
-                index & fixed.mask,
-                index >> fixed.shift,
-                event::RECEIVE,
-                flow,
-                word,
-                kind,
-            );
-        }
+        // SAFETY: as above.
+        unsafe { messages::call!(messages::received, flow, word, kind) }
     }
 
     /// Fills in the record at a place of the ring.
@@ -187,6 +162,10 @@ impl Recorder {
         unsafe {
             let records = control.byte_add(CONTROL_BYTES as usize).cast::<Record>();
             let record = records.add(place as usize);
+            // The upper half first: what says that the record is whole is in the lower one. And before the clock,
+            // for which it would have to leave its register.
+            let tail = (&raw mut (*record).tail).cast::<u32>();
+            tail.add(1).write_volatile(detail);
             // Two stores are shorter than to put the halves together.
             core::arch::asm!(
                 "rdtsc",
@@ -201,11 +180,42 @@ impl Recorder {
             );
             (&raw mut (*record).flow).write_volatile(flow);
             (&raw mut (*record).value).write_volatile(value);
-            // The upper half first: what says that the record is whole is in the lower one.
-            let tail = (&raw mut (*record).tail).cast::<u32>();
-            tail.add(1).write_volatile(detail);
             tail.write_volatile(((laps as u32) << 16).wrapping_add(1 << 16 | u32::from(number)));
-            if (&raw const (*control).stop).read_volatile() == u32::from(number) {
+            if self.awaits(number) {
+                self.reached();
+            }
+        }
+    }
+
+    /// Whether something is to be done when this event is recorded.
+    ///
+    /// # Safety
+    /// The control page must be mapped.
+    #[inline(always)]
+    #[cfg(target_os = "none")]
+    unsafe fn awaits(self, number: u16) -> bool {
+        // SAFETY: the caller's promise. Volatile: others write to it.
+        let awaited = unsafe { (&raw const (*self.control).awaited).read_volatile() };
+        awaited as u16 == number
+    }
+
+    /// Does it: after the event that starts the trace, the one that ends it is waited for; after that one,
+    /// nothing more is recorded.
+    ///
+    /// # Safety
+    /// As above.
+    #[cold]
+    #[inline(never)]
+    #[cfg(target_os = "none")]
+    unsafe fn reached(self) {
+        let control = self.control;
+        // SAFETY: the caller's promise. One store, so that who interrupts this finds the one or the other.
+        unsafe {
+            let awaited = &raw mut (*control).awaited;
+            if awaited.read_volatile() & BEGUN == 0 {
+                let stop = (&raw const (*control).stop).read_volatile();
+                awaited.write_volatile(u32::from(stop as u16) | BEGUN);
+            } else {
                 (&raw mut (*control).enabled).write_volatile(0);
             }
         }
@@ -232,14 +242,9 @@ impl Recorder {
         unsafe {
             (&raw mut (*self.control).start).write_volatile(start);
             (&raw mut (*self.control).stop).write_volatile(stop);
+            let awaited = Control::awaiting(start, stop);
+            (&raw mut (*self.control).awaited).write_volatile(awaited);
         }
-    }
-
-    /// Notes the groups that are recorded where nobody names others.
-    #[cfg(target_os = "none")]
-    pub fn select(self, groups: u32) {
-        // SAFETY: as above.
-        unsafe { (&raw mut (*self.control).selected).write_volatile(groups) }
     }
 
     /// The record with this index, if it was written and not overwritten yet.
@@ -289,10 +294,6 @@ impl Recorder {
 
     /// The same on the host.
     #[cfg(not(target_os = "none"))]
-    pub fn select(self, _groups: u32) {}
-
-    /// The same on the host.
-    #[cfg(not(target_os = "none"))]
     pub fn read(self, _index: u64) -> Option<Record> {
         None
     }
@@ -328,8 +329,8 @@ impl Recorder {
             (&raw mut (*record).value).write_volatile(value);
             let lap = lap(index, 1 << shift);
             (&raw mut (*record).tail).write_volatile(tail | u64::from(lap) << 16);
-            if u32::from(tail as u16) == (&raw const (*control).stop).read_volatile() {
-                (&raw mut (*control).enabled).write_volatile(0);
+            if self.awaits(tail as u16) {
+                self.reached();
             }
         }
     }
@@ -362,11 +363,6 @@ fn address_of(declared: &'static User) -> u64 {
     core::ptr::from_ref(declared) as u64
 }
 
-#[cfg(target_os = "none")]
-const SENT: usize = offset_of!(Control, sent);
-#[cfg(target_os = "none")]
-const RECEIVED: usize = offset_of!(Control, received);
-
 /// Takes the index of the next record.
 ///
 /// # Safety
@@ -388,22 +384,106 @@ unsafe fn take(control: *mut Control) -> u64 {
     one
 }
 
-/// Adds one to the word there.
-///
-/// # Safety
-/// As of [`take`].
-#[inline(always)]
+/// Messages: what [`Recorder::write`] does with the event known, and counted; without a frame, in the order that
+/// takes the fewest instructions, and in registers that the caller can spare: what it has in others, such as the
+/// words of a message, it need not put away.
 #[cfg(target_os = "none")]
-unsafe fn add_one<const WORD: usize>(control: *mut Control) {
-    // SAFETY: the caller's promise.
-    unsafe {
-        core::arch::asm!(
-            "inc qword ptr [{control} + {word}]",
-            control = in(reg) control,
-            word = const WORD,
-            options(nostack),
-        );
+mod messages {
+    use crate::{BEGUN, CONTROL_BYTES, Control, FIXED, Fixed, Record, TRACE, event};
+    use core::mem::offset_of;
+
+    /// Declares one of them: its event, the word that counts it, and what comes before the clock is read.
+    macro_rules! message {
+        ($(#[$doc:meta])* $name:ident, $event:ident, $count:ident $(, $first:literal)?) => {
+            $(#[$doc])*
+            ///
+            /// **Invariants** of [`Recorder::write`]: an index is given to one record, by one instruction; what
+            /// says that the record is whole is stored last.
+            ///
+            /// # Safety
+            /// Control page, [`Fixed`] and ring must be mapped, and belong to this core.
+            /// For [`call`] alone: flow, word and kind come in rax, rcx and edx, as no calling convention has it.
+            #[unsafe(naked)]
+            pub unsafe extern "C" fn $name() {
+                core::arch::naked_asm!(
+                    "movabs r9, {trace}",
+                    "mov r10, [r9 + {mask}]",
+                    "inc qword ptr [r9 + {count}]",
+                    $($first,)?
+                    "mov r11d, 1",
+                    "xadd [r9 + {next}], r11",
+                    "and r10, r11",
+                    "shl r10, {bytes}",
+                    // What came in the registers that the clock and the shift are for.
+                    "mov [r9 + r10 + {flow}], rax",
+                    "mov [r9 + r10 + {value}], rcx",
+                    "mov [r9 + r10 + {tail} + 4], edx",
+                    "rdtsc",
+                    "mov [r9 + r10 + {tsc}], eax",
+                    "mov [r9 + r10 + {tsc} + 4], edx",
+                    "mov ecx, [r9 + {shift}]",
+                    "shr r11, cl",
+                    "shl r11d, 16",
+                    "add r11d, {first}",
+                    "mov [r9 + r10 + {tail}], r11d",
+                    "cmp word ptr [r9 + {awaited}], {event}",
+                    "je 2f",
+                    "ret",
+                    // As `Recorder::reached`.
+                    "2: bt dword ptr [r9 + {awaited}], {begun}",
+                    "jc 3f",
+                    "movzx eax, word ptr [r9 + {stop}]",
+                    "or eax, 1 << {begun}",
+                    "mov [r9 + {awaited}], eax",
+                    "ret",
+                    "3: mov dword ptr [r9 + {enabled}], 0",
+                    "ret",
+                    trace = const TRACE,
+                    shift = const FIXED - TRACE + offset_of!(Fixed, shift) as u64,
+                    mask = const FIXED - TRACE + offset_of!(Fixed, mask) as u64,
+                    count = const offset_of!(Control, $count),
+                    next = const offset_of!(Control, next),
+                    awaited = const offset_of!(Control, awaited),
+                    bytes = const size_of::<Record>().trailing_zeros(),
+                    tsc = const CONTROL_BYTES + offset_of!(Record, tsc) as u64,
+                    flow = const CONTROL_BYTES + offset_of!(Record, flow) as u64,
+                    value = const CONTROL_BYTES + offset_of!(Record, value) as u64,
+                    tail = const CONTROL_BYTES + offset_of!(Record, tail) as u64,
+                    event = const event::$event,
+                    first = const 1 << 16 | event::$event as u32,
+                    begun = const BEGUN.trailing_zeros(),
+                    stop = const offset_of!(Control, stop),
+                    enabled = const offset_of!(Control, enabled),
+                )
+            }
+        };
     }
+
+    message! {
+        /// Records that one was sent.
+        sent, SEND, sent
+    }
+    message! {
+        /// Records that one was received. The fence: the clock is read when the message is there, not before.
+        received, RECEIVE, received, "lfence"
+    }
+
+    /// Calls one of them.
+    macro_rules! call {
+        ($which:path, $flow:expr, $word:expr, $kind:expr) => {
+            core::arch::asm!(
+                "call {which}",
+                which = sym $which,
+                inout("rax") $flow => _,
+                inout("rcx") $word => _,
+                inout("edx") $kind => _,
+                out("r9") _,
+                out("r10") _,
+                out("r11") _,
+            )
+        };
+    }
+    pub(super) use call;
 }
 
 /// Records an event of a program's own: `user!("rounds", "{value} of them", value)`.

@@ -23,6 +23,8 @@ pub mod checks;
 pub mod clocks;
 pub mod columns;
 pub mod diff;
+#[cfg(test)]
+mod hostile;
 mod matching;
 pub mod model;
 pub mod names;

@@ -132,6 +132,12 @@ pub struct Model {
     pub spans: Vec<Span>,
     /// Ends of operations, calls and spans whose beginning was not recorded.
     pub loose: u64,
+    /// The events that were to start the trace and to end it, but that no core recorded: it is not cut there.
+    pub missing: [Option<u16>; 2],
+    /// Cores that were lost: what they recorded until then is there.
+    pub lost: Vec<u32>,
+    /// Cores that started when the program ran already. If they did before, their rings were cleared.
+    pub late: Vec<u32>,
     /// Records that no program wrote that keeps to the rules: of an event that there is not, or days away from
     /// all others. They are left out.
     pub spoilt: u64,

@@ -1,8 +1,10 @@
 //! What requests and messages are called: read from the sources that declare their numbers, so that
 //! there is no list of them to keep up.
 
+use crate::model::Model;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
+use trace::event;
 
 /// Requests of domains to monitors, with what stands before their names.
 const REQUESTS: [(&str, &str); 5] = [
@@ -49,6 +51,47 @@ struct Monitors {
 
 static REQUEST_NAMES: LazyLock<BTreeMap<u16, String>> = LazyLock::new(requests);
 static MONITORS: LazyLock<Monitors> = LazyLock::new(monitors);
+
+/// An event, with its group in front: `GROUP:EVENT`.
+pub fn event(number: u16) -> String {
+    let group = event::GROUPS
+        .iter()
+        .find(|(group, _)| *group == event::group(number));
+    let event = event::EVENTS.iter().find(|one| one.number == number);
+    match (group, event) {
+        (Some((_, group)), Some(event)) => format!("{group}:{}", event.name),
+        _ => format!("event {number:#x}"),
+    }
+}
+
+/// Why there is less or more in a trace than was asked for: events that were to cut it and did not come, cores
+/// that were lost, cores that started late.
+pub fn remarks(model: &Model) -> Vec<String> {
+    let told = model.missing.into_iter().zip(["begin", "end"]);
+    let missing = told.filter_map(|(number, what)| Some((number?, what)));
+    let text = |(number, what): (u16, &str)| {
+        format!(
+            "no {} came for the trace to {what} with: it is not cut there",
+            event(number)
+        )
+    };
+    let cores = |all: &[u32], what: &str| {
+        let numbers: Vec<_> = all.iter().map(u32::to_string).collect();
+        let is_one = numbers.len() == 1;
+        let (end, was) = if is_one { ("", "was") } else { ("s", "were") };
+        let line = format!("core{end} {} {was} {what}", numbers.join(", "));
+        (!all.is_empty()).then_some(line)
+    };
+    let lost = cores(
+        &model.lost,
+        "lost: what was recorded until then is there, and messages to and from there may lack one end",
+    );
+    let late = cores(
+        &model.late,
+        "started while the program ran: what was recorded there before, if anything, is not there",
+    );
+    missing.map(text).chain(lost).chain(late).collect()
+}
 
 /// Name of a request of a domain.
 pub fn request(kind: u32) -> String {

@@ -214,6 +214,9 @@ fn line(recording: &Recording, model: &Model, hidden: usize) -> String {
             say(&format!("{} {what}", number(count)), true);
         }
     }
+    for what in names::remarks(model) {
+        say(&what, true);
+    }
     if hidden > 0 {
         let what = format!(
             "{} left out: more than {DEPTH} at once",

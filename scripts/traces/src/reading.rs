@@ -3,13 +3,18 @@
 use crate::clocks::{self, Clock};
 use crate::matching::{End, Ends, early};
 use crate::model::{Dispatcher, Message, Model, Operation, Running, Span, Step};
-use crate::recording::{Header, Recording, User};
+use crate::recording::{self, Header, Recording, User};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use trace::{Record, event};
 
 /// Ticks that a record can lie away from the middle one: a day and more at 3 GHz.
 const FAR: u64 = 1 << 48;
+
+/// Of [`event::PHASES`]: the CPU driver begins, the program does.
+const CPU_DRIVER: u32 = 1;
+const PROGRAM: u32 = 7;
+const _: () = assert!(event::PHASES.len() > PROGRAM as usize);
 
 /// What [`Model::of`] does.
 pub fn model(recording: &Recording) -> Model {
@@ -21,12 +26,15 @@ pub fn model(recording: &Recording) -> Model {
         .enumerate()
         .map(|(core, kept)| line(&recording.records[core], kept, &clocks[core]))
         .collect();
-    let window = Window::of(recording, &lines);
+    let (window, missing) = Window::of(recording, &lines);
     let mut reading = Reading {
         header: &recording.header,
         window,
         model: Model {
             spoilt,
+            missing,
+            lost: lost(recording),
+            late: late(recording, &lines),
             length: window.ns(window.end),
             ..Model::default()
         },
@@ -89,6 +97,40 @@ fn line(records: &[Record], kept: &[u32], clock: &Clock) -> Line {
     line
 }
 
+/// Cores that were lost.
+fn lost(recording: &Recording) -> Vec<u32> {
+    let cores = recording.header.cores.iter();
+    cores
+        .filter(|core| core.is_lost)
+        .map(|core| core.core)
+        .collect()
+}
+
+/// Cores whose first record is that of their start, later than that of the program.
+fn late(recording: &Recording, lines: &[Line]) -> Vec<u32> {
+    let phase = |core: usize, at: u32| {
+        let record = &recording.records[core][at as usize];
+        (record.event() == event::PHASE).then(|| record.detail())
+    };
+    let program = lines.iter().enumerate().find_map(|(core, line)| {
+        let mut begins = line
+            .iter()
+            .filter(|one| phase(core, one.1) == Some(PROGRAM));
+        begins.next().map(|one| one.0)
+    });
+    let cores = recording.header.cores.iter().enumerate();
+    let is_late = |(core, header): &(usize, &recording::Core)| {
+        let first = lines.get(*core).and_then(|line| line.first());
+        first.zip(program).is_some_and(|(&(time, at), program)| {
+            header.overwritten == 0 && phase(*core, at) == Some(CPU_DRIVER) && time > program
+        })
+    };
+    cores
+        .filter(is_late)
+        .map(|(_, header)| header.core)
+        .collect()
+}
+
 /// The stretch of time that a model is of.
 #[derive(Clone, Copy, Debug)]
 struct Window {
@@ -99,26 +141,44 @@ struct Window {
 
 impl Window {
     /// From the first event that starts the trace to the next that ends it; where there is none, from the
-    /// first record to the last.
-    fn of(recording: &Recording, lines: &[Line]) -> Self {
+    /// first record to the last. The other result: which were asked for, and are nowhere.
+    fn of(recording: &Recording, lines: &[Line]) -> (Self, [Option<u16>; 2]) {
         let header = &recording.header;
-        let first_of = |number: u32, from: i64| {
+        // The first after one that is known: its time, core and place.
+        let first_of = |number: u32, after: Option<(i64, usize, u32)>| {
             let of_core = |(core, line): (usize, &Line)| {
                 let records = &recording.records[core];
-                let mut times = line.iter().filter(|(time, at)| {
-                    *time >= from && u32::from(records[*at as usize].event()) == number
-                });
-                times.next().map(|(time, _)| *time)
+                let is_it = |&(time, at): &(i64, u32)| {
+                    u32::from(records[at as usize].event()) == number
+                        && after.is_none_or(|after| (time, core, at) > after)
+                };
+                let found = line.iter().copied().find(is_it);
+                found.map(|(time, at)| (time, core, at))
             };
-            let times = lines.iter().enumerate().filter_map(of_core);
-            (number != 0).then(|| times.min()).flatten()
+            let found = lines.iter().enumerate().filter_map(of_core);
+            (number != 0).then(|| found.min()).flatten()
         };
         let ends = |line: &Line| Some((line.first()?.0, line.last()?.0));
         let begin = lines.iter().filter_map(ends).map(|one| one.0).min();
         let end = lines.iter().filter_map(ends).map(|one| one.1).max();
-        let begin = first_of(header.start, i64::MIN).or(begin).unwrap_or(0);
-        let end = first_of(header.stop, begin).or(end).unwrap_or(begin);
-        Self {
+        let start = first_of(header.start, None);
+        let before = lines.iter().filter_map(ends).next();
+        let nowhere = |number: u32, found: bool| match u16::try_from(number) {
+            Ok(number @ 1..) if !found && before.is_some() => Some(number),
+            _ => None,
+        };
+        // What ends the trace ends nothing that has not begun.
+        let stop = match (header.start, start) {
+            (1.., None) => None,
+            _ => first_of(header.stop, start),
+        };
+        let missing = [
+            nowhere(header.start, start.is_some()),
+            nowhere(header.stop, stop.is_some()),
+        ];
+        let begin = start.map(|one| one.0).or(begin).unwrap_or(0);
+        let end = stop.map(|one| one.0).or(end).unwrap_or(begin);
+        let window = Self {
             begin,
             end,
             hz: if header.hz == 0 {
@@ -126,7 +186,8 @@ impl Window {
             } else {
                 header.hz
             },
-        }
+        };
+        (window, missing)
     }
 
     fn contains(&self, time: i64) -> bool {
@@ -170,7 +231,9 @@ struct Core<'a> {
     running: Option<(usize, i64)>,
     /// Who ran last, and is the one to go on where nobody else is said to run.
     last: Option<usize>,
-    /// When that one was woken.
+    /// Who has ended, and is still in the call that it ended by.
+    leaving: Option<usize>,
+    /// When the last was woken.
     woken: Option<i64>,
     is_idle: bool,
     switches: u64,
@@ -184,7 +247,7 @@ impl Core<'_> {
     /// Who runs, or is on its way out of the core.
     fn current(&self) -> Option<usize> {
         let last = self.last.filter(|_| !self.is_idle);
-        self.running.map(|one| one.0).or(last)
+        self.running.map(|one| one.0).or(last).or(self.leaving)
     }
 
     /// The CPU driver records that a dispatcher runs where that is another than the last, and that one resumes
@@ -214,6 +277,7 @@ impl Reading<'_> {
             nameless: HashSet::new(),
             running: None,
             last: None,
+            leaving: None,
             woken: None,
             is_idle: false,
             switches: 0,
@@ -305,6 +369,7 @@ impl Reading<'_> {
                 });
             }
             event::RUNS | event::RESUMES => {
+                self.left(core, time);
                 let dispatcher = self.dispatcher(core, handle);
                 let is_switch = record.event() == event::RUNS && self.window.contains(time);
                 core.switches += u64::from(is_switch);
@@ -316,6 +381,7 @@ impl Reading<'_> {
                 }
             }
             event::IDLE => {
+                self.left(core, time);
                 self.stops(core, time);
                 core.is_idle = true;
                 core.woken = None;
@@ -333,12 +399,38 @@ impl Reading<'_> {
                     core.woken = None;
                 }
                 if record.event() == event::ENDED {
-                    core.last = core.last.filter(|one| known != Some(*one));
+                    let is_last = known.is_some() && known == core.last;
+                    match known {
+                        // By its own call, whose end comes yet.
+                        Some(_) if is_last && !core.is_idle => core.leaving = known,
+                        Some(known) => self.closes(core, known, time),
+                        None => {}
+                    }
+                    core.last = core.last.filter(|_| !is_last);
                     core.handles.remove(&handle);
                     core.nameless.remove(&handle);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Who ended by a call of its own is out of the core.
+    fn left(&mut self, core: &mut Core<'_>, time: i64) {
+        if let Some(left) = core.leaving.take() {
+            self.closes(core, left, time);
+        }
+    }
+
+    /// What a dispatcher began, and can never end, ends now.
+    fn closes(&mut self, core: &mut Core<'_>, dispatcher: usize, time: i64) {
+        let at = self.window.ns(time);
+        for (whose, open) in &mut core.open {
+            if whose.0 as usize == dispatcher {
+                for (span, _) in open.drain(..) {
+                    self.model.spans[span].end = at;
+                }
+            }
         }
     }
 

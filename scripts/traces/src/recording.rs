@@ -69,6 +69,9 @@ pub struct Core {
     pub switches: u64,
     /// Records in this file.
     pub records: u64,
+    /// It was lost: it was no member of the system at the end, and had not been stopped in good order.
+    #[serde(default)]
+    pub is_lost: bool,
     /// Names of its dispatchers by handle, of those that there were last; empty: none.
     #[serde(default)]
     pub names: Vec<String>,

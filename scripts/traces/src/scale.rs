@@ -259,7 +259,7 @@ fn section(name: &str, points: &[(u32, &Kind)], unit: Unit) -> String {
     let mut text = String::new();
     let mut heads = vec!["CORES".to_owned(), "COUNT".to_owned()];
     if unit.is_told() {
-        heads.extend(["P50", "MEAN"].map(str::to_owned));
+        heads.extend(["P50", "MEAN", "RATE"].map(str::to_owned));
     }
     heads.push("MSGS".to_owned());
     heads.extend(Cause::ALL.map(|cause| cause.name().to_uppercase()));
@@ -268,6 +268,7 @@ fn section(name: &str, points: &[(u32, &Kind)], unit: Unit) -> String {
         let mut row = vec![cores.to_string(), short(kind.count)];
         if unit.is_told() {
             row.extend([short(kind.median), short(kind.mean().round() as u64)]);
+            row.push(digits(kind.rate));
         }
         row.push(average(kind.messages, kind.count));
         row.extend(Cause::ALL.map(|cause| match unit.is_told() {
@@ -287,6 +288,7 @@ fn section(name: &str, points: &[(u32, &Kind)], unit: Unit) -> String {
     };
     if unit.is_told() {
         grows.extend([slope(&|kind| kind.median as f64), slope(&Kind::mean)]);
+        grows.push(slope(&|kind| kind.rate));
     }
     grows.push(slope(&Kind::each));
     if unit.is_told() {

@@ -433,7 +433,7 @@ fn cores(text: &mut String, recording: &Recording, model: &Model) {
     for (count, what) in [
         (
             model.loose,
-            "ends of something that did not begin, or begins without an end",
+            "ends of something whose beginning was not recorded",
         ),
         (
             model.spoilt,
@@ -443,6 +443,9 @@ fn cores(text: &mut String, recording: &Recording, model: &Model) {
         if count > 0 {
             text.push_str(&wrapped(&format!("{} {what}", grouped(count)), 2));
         }
+    }
+    for line in names::remarks(model) {
+        text.push_str(&wrapped(&line, 2));
     }
     let lost = match (overwritten, torn) {
         (0, 0) => "no record was lost".to_owned(),

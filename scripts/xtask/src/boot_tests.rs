@@ -254,8 +254,8 @@ impl Booted {
 fn boot(workshop: &Workshop, options: &RunOptions) -> Result<Booted, String> {
     let (system, qemu) = (workshop.system()?, workshop.qemu()?);
     let said = |failure: Failure| failure.to_string();
-    let request = options.check().map_err(said)?;
-    request.check_program(&system.programs).map_err(said)?;
+    let mut request = options.check().map_err(said)?;
+    request.find_program(&system.programs).map_err(said)?;
     let accelerator = accelerator::choose(request.accel, &workshop.project, system, qemu);
     let limit = request
         .timeout

@@ -252,6 +252,16 @@ pub enum OptionError {
         /// Why not.
         reason: &'static str,
     },
+    /// `--start` or `--stop` names an event that is not recorded.
+    #[error("{option}: expected an event of what is recorded (--groups {groups}), found {found}")]
+    NotRecorded {
+        /// The option.
+        option: &'static str,
+        /// The event.
+        found: String,
+        /// What is recorded.
+        groups: String,
+    },
     /// `--faults` is neither a schedule nor a campaign.
     #[error("--faults: {reason}; or random:COUNT, such as random:1000")]
     Faults {
@@ -271,13 +281,15 @@ pub enum OptionError {
         "--coherence: expected --accel icount or tcg, found kvm: only emulation counts cache lines"
     )]
     CoherenceWithKvm,
-    /// `--exec` names no program of the bundle.
-    #[error("--exec: there is no program {found:?}; there are: {}", .programs.join(", "))]
+    /// `--exec` names no program of the bundle, and no benchmark.
+    #[error("--exec: there is no program {found:?}; there are: {}; and the benchmarks {}", .programs.join(", "), .benchmarks.join(", "))]
     UnknownProgram {
         /// What was given.
         found: String,
         /// What there is.
         programs: Vec<String>,
+        /// Benchmarks that are called otherwise than a program.
+        benchmarks: Vec<&'static str>,
     },
 }
 

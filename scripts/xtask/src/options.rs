@@ -1,6 +1,7 @@
 //! What a person asked for, checked.
 
 use crate::accelerator::{Accelerator, Choice};
+use crate::bench::catalogue;
 use crate::failure::{Failure, OptionError};
 use crate::size::Size;
 use crate::trace::Rings;
@@ -154,13 +155,6 @@ impl RunOptions {
         if let Some(found) = exec.chars().find(|letter| letter.is_control()) {
             return Err(OptionError::ControlCharacter { found }.into());
         }
-        if exec.len() > ARGUMENT_BYTES {
-            return Err(OptionError::ProgramTooLong {
-                found: exec.len(),
-                maximum: ARGUMENT_BYTES,
-            }
-            .into());
-        }
         let request = Request {
             cores,
             sockets,
@@ -175,15 +169,7 @@ impl RunOptions {
             qemu: self.qemu.clone(),
             trace: self.trace.clone(),
         };
-        // The one whose name is longest, as it is not known yet which it will be.
-        let command_line = request.command_line(Accelerator::Icount);
-        if command_line.len() > COMMAND_LINE_BYTES {
-            return Err(OptionError::CommandLineTooLong {
-                found: command_line.len(),
-                maximum: COMMAND_LINE_BYTES,
-            }
-            .into());
-        }
+        request.fits()?;
         Ok(request)
     }
 }
@@ -204,16 +190,50 @@ impl Request {
         self.exec.split_whitespace().next().unwrap_or("")
     }
 
-    /// Refuses a program that the bundle does not hold.
-    pub fn check_program(&self, programs: &[String]) -> Result<(), Failure> {
-        if programs.iter().any(|program| program == self.program()) {
+    /// Finds the program among those of the bundle. A benchmark's name stands for its command, where no program
+    /// is called that: `unmap --quick` for `bench-agreement --only unmap --quick`.
+    ///
+    /// # Errors
+    /// Neither is called that, or the command is too long.
+    pub fn find_program(&mut self, programs: &[String]) -> Result<(), Failure> {
+        let found = self.program();
+        if programs.iter().any(|program| program == found) {
             return Ok(());
         }
-        Err(OptionError::UnknownProgram {
-            found: self.program().to_owned(),
-            programs: programs.to_vec(),
+        let Some(benchmark) = catalogue::find(found) else {
+            let is_other = |name: &&str| programs.iter().all(|program| program != name);
+            let names = catalogue::BENCHMARKS.iter().map(|one| one.name);
+            return Err(OptionError::UnknownProgram {
+                found: found.to_owned(),
+                programs: programs.to_vec(),
+                benchmarks: names.filter(is_other).collect(),
+            }
+            .into());
+        };
+        let arguments = &self.exec[found.len()..];
+        self.exec = format!("{}{arguments}", benchmark.command);
+        self.fits()
+    }
+
+    /// Refuses what is longer than the system reads.
+    fn fits(&self) -> Result<(), Failure> {
+        if self.exec.len() > ARGUMENT_BYTES {
+            return Err(OptionError::ProgramTooLong {
+                found: self.exec.len(),
+                maximum: ARGUMENT_BYTES,
+            }
+            .into());
         }
-        .into())
+        // The one whose name is longest, as it is not known yet which it will be.
+        let command_line = self.command_line(Accelerator::Icount);
+        if command_line.len() > COMMAND_LINE_BYTES {
+            return Err(OptionError::CommandLineTooLong {
+                found: command_line.len(),
+                maximum: COMMAND_LINE_BYTES,
+            }
+            .into());
+        }
+        Ok(())
     }
 }
 
@@ -289,15 +309,45 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_known_and_short_enough() {
-        let request = with(|options| options.exec = "nosuch 1 2".into()).unwrap();
-        let failure = request
-            .check_program(&["hello".into(), "sleep".into()])
-            .unwrap_err();
+    fn the_name_of_a_benchmark_stands_for_its_command() {
+        let found = |exec: &str, programs: &[&str]| {
+            let mut request = with(|options| options.exec = exec.into())?;
+            let programs: Vec<_> = programs.iter().map(|one| (*one).to_owned()).collect();
+            request.find_program(&programs).map(|()| request.exec)
+        };
+        let unmap = "bench-agreement --only unmap";
+        assert_eq!(found("unmap", &["hello"]).unwrap(), unmap);
         assert_eq!(
-            failure.to_string(),
-            "--exec: there is no program \"nosuch\"; there are: hello, sleep"
+            found(" unmap --quick  -x", &["hello"]).unwrap(),
+            format!("{unmap} --quick  -x")
         );
+        // A program of that name comes first.
+        assert_eq!(found("unmap 1", &["hello", "unmap"]).unwrap(), "unmap 1");
+        assert_eq!(
+            found("micro --only x", &["micro"]).unwrap(),
+            "micro --only x"
+        );
+        // It is short enough only until it is known what it stands for.
+        let failure = found(&format!("unmap {}", "x".repeat(1010)), &[]).unwrap_err();
+        assert!(
+            failure.to_string().contains("at most 1024 bytes"),
+            "{failure}"
+        );
+        assert_eq!(failure.status(), Status::BadOption);
+    }
+
+    #[test]
+    fn programs_are_known_and_short_enough() {
+        let mut request = with(|options| options.exec = "nosuch 1 2".into()).unwrap();
+        let failure = request
+            .find_program(&["hello".into(), "micro".into()])
+            .unwrap_err();
+        let text = failure.to_string();
+        let expected = "--exec: there is no program \"nosuch\"; there are: hello, micro; and the benchmarks lrpc, ";
+        assert!(text.starts_with(expected), "{text}");
+        assert!(text.contains(", unmap, "), "{text}");
+        assert!(!text[expected.len()..].contains("micro"), "{text}");
+        assert_eq!(failure.status(), Status::BadOption);
         for (exec, expected) in [
             (" ".to_owned(), "found nothing"),
             ("a\nb".to_owned(), "control character '\\n'"),

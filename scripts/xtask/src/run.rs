@@ -23,11 +23,11 @@ pub fn run(options: &RunOptions) -> u8 {
 }
 
 fn try_run(options: &RunOptions) -> Result<u8, Failure> {
-    let request = options.check()?;
+    let mut request = options.check()?;
     let project = Project::here();
     let qemu = install::find_qemu(request.qemu.as_deref())?;
     let system = bundle::prepare(&project)?;
-    request.check_program(&system.programs)?;
+    request.find_program(&system.programs)?;
     let accelerator = match &request.coherence {
         None => accelerator::choose(request.accel, &project, &system, &qemu),
         Some(_) => coherence::prepare(request.accel, &project)?,

@@ -2,13 +2,16 @@
 
 use crate::accelerator::{self, Choice};
 use crate::console::Recording as Heard;
+use crate::failure::Failure;
 use crate::harness::{Outcome, Pass, Test, Workshop, run_command};
 use crate::launch::Boot;
 use crate::trace::{self, Take, Wanted, files};
-use recorder::event::{RUNS, USER_EVENT};
+use recorder::Record;
+use recorder::event::{CLOCKS, MAP, RUNS, UNMAP, USER_BEGIN, USER_EVENT, group};
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::time::{Duration, Instant};
+use traces::causes::{Cause, Causes};
 use traces::checks::Tools;
 use traces::model::Model;
 use traces::recording::{Core, Recording};
@@ -31,9 +34,32 @@ const WRITING: Duration = Duration::from_secs(60);
 /// Longest that a command of this tool may take.
 const LIMIT: Duration = Duration::from_secs(300);
 
+/// Programs that must do the same with rings: cores, command, its last line, and the groups that are recorded.
+const WITH_RINGS: [(i64, &str, &str, &str); 9] = [
+    (1, "trace-harm", "trace-harm: passed", "all"),
+    (3, "trace-harm", "trace-harm: passed", "all"),
+    (3, "trace-harm", "trace-harm: passed", "none"),
+    (1, "isolation", "isolation: passed", "all"),
+    (3, "isolation", "isolation: passed", "all"),
+    (1, "trace-test", "trace-test: passed", "all"),
+    (3, "trace-test", "trace-test: passed", "none"),
+    (3, "trace-test", "trace-test: passed", "user+messages"),
+    (3, "trace-test --spoil", "trace-test: passed", "none"),
+];
+/// Programs that lose cores: cores, command, how many are lost in the end.
+const LOSSES: [(i64, &str, usize); 3] = [
+    (4, "lost-cores --lose 1", 1),
+    (7, "lost-cores --lose 3 --restart 1", 0),
+    (4, "restart-test", 0),
+];
+/// The request to unmap a page of a space that several cores share.
+const UNMAP_REQUEST: u32 = 0x33;
+/// Cores of the machines whose traces are compared: as many as it takes for a law.
+const SCALE: [u32; 4] = [2, 3, 4, 8];
+
 /// All of them.
 pub fn tests() -> Vec<Test> {
-    vec![
+    let mut tests = vec![
         Test::new("trace/same-twice", same_twice),
         Test::new("trace/tcg", |workshop| whole(workshop, Choice::Tcg)),
         Test::new("trace/perfetto", of_perfetto),
@@ -42,7 +68,27 @@ pub fn tests() -> Vec<Test> {
         Test::new("trace/cut-short", cut_short),
         Test::new("trace/million", million),
         Test::new("trace/commands", commands),
-    ]
+        Test::new("trace/triggers", triggers),
+        Test::new("trace/scale", scale),
+    ];
+    for (cores, exec, last, groups) in WITH_RINGS {
+        let program = exec.replace(' ', "-").replace("--", "");
+        let name = match groups {
+            "all" => format!("trace/{program}-{cores}-cores"),
+            _ => format!("trace/{program}-{cores}-cores-{groups}"),
+        };
+        tests.push(Test::new(name, move |workshop| {
+            with_rings(workshop, cores, exec, last, groups)
+        }));
+    }
+    for (cores, exec, lost) in LOSSES {
+        let program = exec.replace(' ', "-").replace("--", "");
+        tests.push(Test::new(
+            format!("trace/{program}-{cores}-cores"),
+            move |workshop| losses(workshop, cores, exec, lost),
+        ));
+    }
+    tests
 }
 
 /// Records a boot.
@@ -120,6 +166,12 @@ fn agrees(recording: &Recording) -> Result<String, String> {
         return Err(format!(
             "expected no message before it was sent, found {:?}",
             model.early
+        ));
+    }
+    if (model.loose, model.spoilt) != (0, 0) {
+        return Err(format!(
+            "expected a beginning of all that ends, found {} without, {} records spoilt",
+            model.loose, model.spoilt
         ));
     }
     Ok(format!(
@@ -370,6 +422,30 @@ fn commands(workshop: &Workshop) -> Outcome {
         &["nothing: No such file"],
     )?;
     run(&["summary", "/dev/null"], 107, &["expected a recording"])?;
+    // A benchmark by its name, as `scripts/bench` has it.
+    let mut words = vec!["--cores", "2", "--out", &one, "--exec", "unmap --quick"];
+    words.extend(machine);
+    run(&words, 0, &["unmap a page of 2 cores", "trace.html"])?;
+    run(
+        &["summary", &one],
+        0,
+        &["bench-agreement --only unmap --quick"],
+    )?;
+    run(
+        &["--cores", "2", "--exec", "nosuch"],
+        2,
+        &[
+            "there is no program \"nosuch\"",
+            "hello",
+            "the benchmarks",
+            "unmap",
+        ],
+    )?;
+    run(
+        &["--groups", "boot", "--stop", "send"],
+        2,
+        &["expected an event of what is recorded (--groups boot), found messages:send"],
+    )?;
     let top = path("scale");
     let mut words = vec!["scale", "--cores", "2,3", "--out", &top, "--exec", "hello"];
     words.extend(machine);
@@ -382,4 +458,263 @@ fn commands(workshop: &Workshop) -> Outcome {
     )?;
     run(&["scale", "--cores", "2,many"], 2, &["found \"2,many\""])?;
     Ok(Pass::Passed(String::new()))
+}
+
+/// A program that spoils traces, or has them recorded itself, ends well with a ring in each core.
+fn with_rings(workshop: &Workshop, cores: i64, exec: &str, last: &str, groups: &str) -> Outcome {
+    let wanted = Wanted {
+        groups: groups.to_owned(),
+        ..wanted(Choice::Tcg, exec, 1 << 16)
+    };
+    let (take, console) = take(workshop, cores, &wanted)?;
+    match (&take.ended, console.program().last()) {
+        (Ok(0), Some(line)) if line == last => {
+            Ok(Pass::Passed(format!("{} faults", take.faults.len())))
+        }
+        _ => Err(format!(
+            "expected {last:?}, found {:?}:\n{}{}",
+            take.ended,
+            console.text(),
+            console.tool.join("\n")
+        )),
+    }
+}
+
+/// What cores recorded until they were lost is there, and so is all of the others.
+fn losses(workshop: &Workshop, cores: i64, exec: &str, lost: usize) -> Outcome {
+    let wanted = Wanted {
+        test_hooks: true,
+        ..wanted(Choice::Tcg, exec, ENOUGH)
+    };
+    let (take, console) = take(workshop, cores, &wanted)?;
+    let gone = match &take.ended {
+        Ok(0) => Some(0),
+        Err(Failure::CoresLost {
+            lost,
+            program: Some(0),
+            ..
+        }) => Some(lost.len()),
+        _ => None,
+    };
+    let (Some(true), Some(recording)) = (gone.map(|gone| gone == lost), &take.recording) else {
+        return Err(format!(
+            "expected {lost} cores lost, status 0 and a trace, found {:?}:\n{}",
+            take.ended,
+            console.text()
+        ));
+    };
+    let model = Model::of(recording);
+    let all = files::sum(recording);
+    let is_empty = |records: &Vec<_>| records.is_empty();
+    if recording.records.iter().any(is_empty) || all.overwritten > 0 || model.early.1 > 0 {
+        return Err(format!(
+            "expected records of all cores, none overwritten and no message before it was sent, found \
+             {all:?}, early {:?}",
+            model.early
+        ));
+    }
+    // Whoever was lost for good is said to be, and whoever came back.
+    let said = files::messages(&model);
+    let is_said = match lost {
+        0 => model.lost.is_empty() && !model.late.is_empty() && said.contains("started while the"),
+        _ => model.lost.len() == lost && model.late.is_empty() && said.contains(" lost: what was"),
+    };
+    if !is_said {
+        return Err(format!(
+            "expected to be told who was lost, found {:?}, {:?} and:\n{said}",
+            model.lost, model.late
+        ));
+    }
+    // Who is lost may be in the middle of a record.
+    if all.torn > lost as u64 || take.faults.len() > lost {
+        return Err(format!(
+            "expected whole rings, found {all:?}, {:?}",
+            take.faults
+        ));
+    }
+    // Of the survivors, each switch.
+    let told = recording.header.cores.iter().zip(&recording.records);
+    let whole = told.filter(|(core, records)| {
+        let runs = records.iter().filter(|record| record.event() == RUNS);
+        runs.count() as u64 == core.switches
+    });
+    let whole = whole.count();
+    if whole + lost < recording.records.len() {
+        return Err(format!(
+            "expected a record for each switch of all but {lost} cores, found them of {whole}"
+        ));
+    }
+    let made = files::made(recording, &model);
+    let summary = traces::summary::table(recording, &model);
+    if made.iter().any(|file| file.bytes.is_empty()) || summary.is_empty() {
+        return Err("expected all files and a summary, found an empty one".to_owned());
+    }
+    Ok(Pass::Passed(format!(
+        "{} messages, half of them {:?}, {} operations",
+        model.messages.len(),
+        model.half,
+        model.operations.len()
+    )))
+}
+
+/// A trace begins with the event that starts it, and ends with the next of those that end it.
+fn triggers(workshop: &Workshop) -> Outcome {
+    let record_cut = |exec: &str, start: Option<&str>, stop: Option<&str>| {
+        let wanted = Wanted {
+            start: start.map(str::to_owned),
+            stop: stop.map(str::to_owned),
+            ..wanted(Choice::Icount, exec, ENOUGH)
+        };
+        record(workshop, 3, &wanted)
+    };
+    // Pages are mapped long before one is unmapped: that ends nothing.
+    let recording = record_cut("span-test", Some("unmap"), Some("memory:map"))?;
+    let model = Model::of(&recording);
+    let ends = (model.spans.first(), model.spans.last());
+    let (Some(first), Some(last)) = ends else {
+        return Err("expected something that happened, found nothing".to_owned());
+    };
+    let all = recording.records.iter().flatten().count();
+    let found = (
+        first.event,
+        last.event,
+        first.begin,
+        last.end,
+        model.missing,
+    );
+    let expected = (UNMAP, MAP, 0, model.length, [None; 2]);
+    let is_in = |event| model.spans.iter().filter(|one| one.event == event).count();
+    if found != expected || is_in(MAP) != 1 || model.length == 0 || model.spans.len() * 2 > all {
+        return Err(format!(
+            "expected a trace from the first unmap to the map after it, found {found:?}, not {expected:?}, \
+             {} maps in it, {} of {all} records",
+            is_in(MAP),
+            model.spans.len()
+        ));
+    }
+    // A core on which it began has recorded nothing after it ended there, but how clocks differ.
+    let stopped = recording.records.iter().filter(|records| {
+        let records = records.iter().filter(|one| group(one.event()) != CLOCKS);
+        let begun: Vec<_> = records.skip_while(|one| one.event() != UNMAP).collect();
+        let end = begun.iter().position(|one| one.event() == MAP);
+        end.is_some_and(|end| end + 1 == begun.len())
+    });
+    if stopped.count() == 0 {
+        return Err("expected a ring that ends with the event that ends the trace".to_owned());
+    }
+    // What never comes cuts nothing, and that is said; nor does an end before it.
+    let recording = record_cut("hello", Some("user:begin"), Some("phase"))?;
+    let model = Model::of(&recording);
+    let said = files::messages(&model);
+    let whole = recording.records.iter().map(Vec::len).min().unwrap_or(0);
+    if model.missing[0] != Some(USER_BEGIN) || !said.contains("no user:begin came") || whole < 100 {
+        return Err(format!(
+            "expected to be told that nothing began, and everything, found {whole} records and:\n{said}"
+        ));
+    }
+    // An end alone: boot stops at once.
+    let recording = record_cut("hello", None, Some("boot:phase"))?;
+    let of_core = |records: &Vec<Record>| {
+        let others = records.iter().filter(|one| group(one.event()) != CLOCKS);
+        others.count()
+    };
+    let counts: Vec<usize> = recording.records.iter().map(of_core).collect();
+    match counts == [1; 3] && Model::of(&recording).length < 1_000_000_000 {
+        true => Ok(Pass::Passed(String::new())),
+        false => Err(format!("expected one record a core, found {counts:?}")),
+    }
+}
+
+/// The table of several traces says what the traces say one by one, and names the cause that grows most.
+fn scale(workshop: &Workshop) -> Outcome {
+    let top = workshop.project.own_folder().join("trace-scale");
+    let _ = std::fs::remove_dir_all(&top);
+    let cores = SCALE.map(|cores| cores.to_string()).join(",");
+    let mut this = Command::new("/proc/self/exe");
+    this.args(["trace", "scale", "--accel", "icount", "--quiet"]);
+    this.args(["--cores", &cores, "--exec", "unmap --quick", "--out"]);
+    let ran = run_command(this.arg(&top), LIMIT)?;
+    let table = ran.stdout.split("\nspace unmap: ").nth(1);
+    let Some(table) = table.filter(|_| ran.status.success()) else {
+        return Err(format!(
+            "expected a table of space unmap, found {}:\n{}{}",
+            ran.status, ran.stdout, ran.stderr
+        ));
+    };
+    let table = table.split("\n\n").next().unwrap_or(table);
+    let wrong = |what: String| format!("{what}:\n{table}");
+    let mut rows = table
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let heads = rows.next().unwrap_or_default();
+    let mut sums = Vec::new();
+    let mut rates = Vec::new();
+    for (cores, row) in SCALE.into_iter().zip(rows) {
+        let recording =
+            files::read(&top.join(cores.to_string())).map_err(|error| error.to_string())?;
+        if files::sum(&recording).overwritten > 0 {
+            return Err(wrong(format!("expected all records of {cores} cores")));
+        }
+        let model = Model::of(&recording);
+        let causes = Causes::of(&model);
+        let kinds = traces::summary::kinds(&model, &causes);
+        let kind = kinds.get(&UNMAP_REQUEST);
+        let kind = kind.ok_or_else(|| wrong("expected unmaps".to_owned()))?;
+        let ended = kind.latencies.len() as f64;
+        let instructions = |ns: u64| ns as f64 / recording.header.ticks_per_instruction as f64;
+        let own = kind.operations.iter().map(|one| &model.operations[*one]);
+        let begin = own.clone().map(|one| one.begin).min().unwrap_or(0);
+        let end = own.filter_map(|one| one.end).max().unwrap_or(0);
+        let rate = ended * 1e6 * f64::from(cores) / instructions(end - begin);
+        let mean = instructions(kind.shares.sum()) / ended;
+        rates.push((f64::from(cores), rate));
+        for (head, expected) in [
+            ("CORES", f64::from(cores)),
+            ("COUNT", kind.operations.len() as f64),
+            ("MEAN", mean),
+            ("RATE", rate),
+        ] {
+            let at = heads.iter().position(|one| *one == head);
+            let found = at
+                .and_then(|at| row.get(at))
+                .map(|text| text.replace(',', ""));
+            let found = found.and_then(|text| text.parse::<f64>().ok());
+            if found.is_none_or(|found| (found - expected).abs() > expected * 0.01) {
+                return Err(wrong(format!(
+                    "expected {head} {expected:.1} on {cores} cores, found {found:?}"
+                )));
+            }
+        }
+        sums.push(Cause::ALL.map(|cause| instructions(kind.shares[cause]) / ended));
+    }
+    let (Some(first), Some(last), Some(fit)) =
+        (sums.first(), sums.last(), traces::usl::fit(&rates))
+    else {
+        return Err(wrong("expected all numbers of cores, and a law".to_owned()));
+    };
+    let lambda = table
+        .split("λ ")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next());
+    let lambda = lambda.and_then(|text| text.replace(',', "").parse::<f64>().ok());
+    if lambda.is_none_or(|found| (found - fit.law.lambda).abs() > fit.law.lambda * 0.02) {
+        return Err(wrong(format!(
+            "expected λ {:.2}, found {lambda:?}",
+            fit.law.lambda
+        )));
+    }
+    let growth = |at: &usize| last[*at] - first[*at];
+    let most = (0..Cause::ALL.len()).max_by(|one, other| growth(one).total_cmp(&growth(other)));
+    let cause = most.map_or("", |at| Cause::ALL[at].name());
+    let named = table
+        .lines()
+        .skip_while(|line| !line.contains("it grows by"))
+        .nth(1);
+    match named.and_then(|line| line.split("%  ").nth(1)) {
+        Some(text) if text.starts_with(cause) => Ok(Pass::Passed(text.trim().to_owned())),
+        named => Err(wrong(format!(
+            "expected {cause} to be named first, found {named:?}"
+        ))),
+    }
 }

@@ -171,6 +171,108 @@ fn what_lies_before_the_start_and_after_the_stop_is_cut() {
 }
 
 #[test]
+fn an_end_before_the_start_ends_nothing() {
+    let (fault, flush) = (event::PAGE_FAULT, event::FLUSH);
+    let mut one = of(vec![
+        vec![
+            record(100, flush, 0, 0, 0),
+            record(200, fault, 0, 0, 0),
+            record(300, fault, 0, 0, 0),
+            record(400, flush, 0, 0, 0),
+        ],
+        vec![record(150, flush, 0, 0, 0), record(500, flush, 0, 0, 0)],
+    ]);
+    let mut cut = |start: u16, stop: u16| {
+        (one.header.start, one.header.stop) = (start.into(), stop.into());
+        let model = Model::of(&one);
+        let begin = model.spans.first().map_or(0, |one| one.begin);
+        (model.length, model.spans.len(), begin, model.missing)
+    };
+    assert_eq!(cut(0, 0), (400, 6, 0, [None; 2]));
+    assert_eq!(cut(fault, flush), (200, 3, 0, [None; 2]));
+    assert_eq!(cut(0, fault), (100, 3, 0, [None; 2]));
+    // One event may be both.
+    assert_eq!(cut(fault, fault), (100, 2, 0, [None; 2]));
+    // What does not come cuts nothing, and that is told.
+    assert_eq!(
+        cut(fault, event::MAP),
+        (300, 4, 0, [None, Some(event::MAP)])
+    );
+    assert_eq!(
+        cut(event::MAP, flush),
+        (400, 6, 0, [Some(event::MAP), Some(flush)])
+    );
+    one.records.iter_mut().for_each(Vec::clear);
+    one.header.start = fault.into();
+    assert_eq!(Model::of(&one).missing, [None; 2]);
+}
+
+#[test]
+fn a_dispatcher_that_ends_is_out_of_its_call() {
+    let call = |tsc, number| record(tsc, event::CALL, 0, 0, number);
+    let done = |tsc, number| record(tsc, event::CALL_DONE, 0, 0, number);
+    for after in [
+        record(150, event::RUNS, 0, 0, 1),
+        record(150, event::IDLE, 0, 0, 0),
+    ] {
+        let model = Model::of(&of(vec![vec![
+            record(100, event::RUNS, 0, 0, 2),
+            record(110, event::USER_BEGIN, 7, 0, 0),
+            call(120, 4),
+            record(130, event::ENDED, 0, 0, 2),
+            done(140, 4),
+            after,
+            record(160, event::RUNS, 0, 0, 1),
+            call(170, 9),
+            done(180, 9),
+        ]]));
+        assert_eq!(model.loose, 0);
+        let times: Vec<_> = model.spans.iter().map(|one| (one.begin, one.end)).collect();
+        assert_eq!(times, [(10, 50), (20, 40), (70, 80)]);
+        assert!(model.spans[..2].iter().all(|one| one.dispatcher == Some(0)));
+    }
+    // By another's hand, in the middle of a call.
+    let model = Model::of(&of(vec![vec![
+        record(100, event::RUNS, 0, 0, 2),
+        call(110, 9),
+        record(120, event::BLOCKS, 0, 4, 2),
+        record(130, event::RUNS, 0, 0, 1),
+        call(140, 5),
+        record(150, event::ENDED, 0, 0, 2),
+        done(160, 5),
+        record(200, event::IDLE, 0, 0, 0),
+    ]]));
+    assert_eq!(model.loose, 0);
+    let times: Vec<_> = model.spans.iter().map(|one| (one.begin, one.end)).collect();
+    assert_eq!(times, [(10, 50), (40, 60)]);
+}
+
+#[test]
+fn cores_that_were_lost_and_those_that_came_back_are_told() {
+    let phase = |tsc, number| record(tsc, event::PHASE, 0, 0, number);
+    let mut one = of(vec![
+        vec![phase(100, CPU_DRIVER), phase(200, PROGRAM)],
+        vec![phase(150, CPU_DRIVER)],
+        vec![phase(250, CPU_DRIVER)],
+        vec![phase(260, 2)],
+    ]);
+    one.header.cores[1].is_lost = true;
+    let model = Model::of(&one);
+    assert_eq!((&model.lost[..], &model.late[..]), (&[1][..], &[2][..]));
+    let text = crate::summary::table(&one, &model);
+    assert!(text.contains("\ncore 1 was lost: "), "{text}");
+    assert!(
+        text.contains("\ncore 2 was started while the program"),
+        "{text}"
+    );
+    // Its oldest records are gone, and so it is not known when it began.
+    one.header.cores[2].overwritten = 1;
+    one.header.cores[1].is_lost = false;
+    let model = Model::of(&one);
+    assert_eq!((model.lost.len(), model.late.len()), (0, 0));
+}
+
+#[test]
 fn spoilt_records_are_left_out_and_counted() {
     let mut one = sample::recording(2, 50, 4);
     let clean = Model::of(&one);

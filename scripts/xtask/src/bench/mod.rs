@@ -357,8 +357,8 @@ impl<'options> Laboratory<'options> {
             qemu: self.measuring.qemu.clone(),
             ..RunOptions::defaults()
         };
-        let request = options.check()?;
-        request.check_program(&self.system.programs)?;
+        let mut request = options.check()?;
+        request.find_program(&self.system.programs)?;
         let accelerator = self.accelerator;
         let boot = Boot {
             limit: Some(accelerator.time_limit(request.cores)),

@@ -65,14 +65,14 @@ pub fn write(folder: &Path, recording: &Recording, model: &Model) -> Result<Stri
     Ok(words)
 }
 
-/// What both ends of channels say of messages.
+/// What both ends of channels say of messages, and whether the trace was cut as it was to be.
 pub fn messages(model: &Model) -> String {
     let count = |value: u64| number(Some(value as f64));
     let delivered = model.messages.len() as u64;
     let (sent, received) = model.half;
     let (before, after) = model.early;
     let share = |early: u64| 100.0 * early as f64 / delivered.max(1) as f64;
-    format!(
+    let mut text = format!(
         "{} messages with both ends; of {} only the sending was recorded, of {} only the taking out\n\
          {:.3} % of them would arrive before they were sent by the cores' own clocks, {:.3} % by one \
          clock for all\n",
@@ -81,7 +81,11 @@ pub fn messages(model: &Model) -> String {
         count(received),
         share(before),
         share(after)
-    )
+    );
+    for line in traces::names::remarks(model) {
+        let _ = writeln!(text, "{line}");
+    }
+    text
 }
 
 /// Reads the recording that is meant by its own name, by that of a file beside it, or by that of its
@@ -136,15 +140,20 @@ pub fn table(recording: &Recording) -> String {
         line(&core.core.to_string(), core);
     }
     line("all", &sum(recording));
+    if let Some(records) = enough(recording) {
+        let _ = writeln!(text, "--records {records} has room for all of them");
+    }
+    text
+}
+
+/// Records that rings would have needed to hold all, where some were overwritten and a ring can be so large.
+pub fn enough(recording: &Recording) -> Option<u64> {
     let cores = recording.header.cores.iter();
     let busiest = cores
         .filter(|core| core.overwritten > 0)
         .map(|core| core.written);
     let enough = busiest.max().and_then(u64::checked_next_power_of_two);
-    if let Some(records) = enough.filter(|records| *records <= MAX_RECORDS) {
-        let _ = writeln!(text, "--records {records} has room for all of them");
-    }
-    text
+    enough.filter(|records| *records <= MAX_RECORDS)
 }
 
 /// All cores together.

@@ -36,6 +36,8 @@ use traces::recording::{Header, Recording};
 use traces::scale::Point;
 pub use words::{Rings, Wanted};
 
+/// Most records of all cores together that `scale` makes room for on its own: 2 GiB.
+const MOST_IN_ALL: u64 = 1 << 26;
 /// Ticks a second where nobody measured them: those of `icount`.
 const DEFAULT_HZ: u64 = 1_000_000_000;
 
@@ -128,8 +130,8 @@ fn say(text: &str) -> Result<u8, Failure> {
 /// One trace.
 fn record(options: &TraceOptions) -> Result<u8, Failure> {
     let wanted = &options.wanted;
-    let request = wanted.check(options.cores)?;
-    let studio = Studio::open(&request)?;
+    let mut request = wanted.check(options.cores)?;
+    let studio = Studio::open(std::slice::from_mut(&mut request))?;
     let folder = wanted.folder(&studio.project);
     let mut terminal = Terminal {
         quiet: request.quiet,
@@ -149,23 +151,42 @@ fn record(options: &TraceOptions) -> Result<u8, Failure> {
 fn scale(options: &ScaleOptions) -> Result<u8, Failure> {
     let wanted = &options.wanted;
     let cores = core_list(&options.cores, 1, MAX_CORES)?;
-    let requests: Vec<Request> = cores
+    let mut requests: Vec<Request> = cores
         .iter()
         .map(|cores| wanted.check(i64::from(*cores)))
         .collect::<Result<_, _>>()?;
-    let studio = Studio::open(&requests[0])?;
+    let studio = Studio::open(&mut requests)?;
     let top = wanted.folder(&studio.project);
     let mut terminal = Terminal {
         quiet: wanted.quiet,
     };
     let mut points = Vec::new();
-    for request in requests {
-        if interrupt::asked() {
-            return Err(Failure::Interrupted);
-        }
+    for mut request in requests {
         let cores = request.cores;
-        let take = studio.record(request, &mut terminal)?;
-        take.tell(&mut terminal);
+        let take = loop {
+            if interrupt::asked() {
+                return Err(Failure::Interrupted);
+            }
+            let take = studio.record(request.clone(), &mut terminal)?;
+            take.tell(&mut terminal);
+            // Operations that are half there cannot be compared with whole ones.
+            let enough = take.recording.as_ref().and_then(files::enough);
+            let larger = enough.filter(|records| {
+                wanted.records.is_none() && records * cores as u64 <= MOST_IN_ALL
+            });
+            let (Some(records), Ok(0)) = (larger, &take.ended) else {
+                break take;
+            };
+            terminal.tool(&format!(
+                "{cores} cores: the rings were too small; again with --records {records}"
+            ));
+            let larger = Wanted {
+                records: Some(records as i64),
+                exec: request.exec.clone(),
+                ..wanted.clone()
+            };
+            request = larger.check(cores as i64)?;
+        };
         if let Some(recording) = &take.recording {
             let model = Model::of(recording);
             say(&files::messages(&model))?;
@@ -207,13 +228,18 @@ pub struct Take {
 }
 
 impl Studio {
-    /// With the system built.
-    fn open(request: &Request) -> Result<Self, Failure> {
+    /// With the system built, and the programs of these requests found in it. They differ in nothing else than
+    /// the size of the machine.
+    fn open(requests: &mut [Request]) -> Result<Self, Failure> {
         let project = Project::here();
-        let qemu = install::find_qemu(request.qemu.as_deref())?;
+        let first = requests.first().map(|one| (one.qemu.clone(), one.accel));
+        let (qemu, accel) = first.unwrap_or((None, accelerator::Choice::Auto));
+        let qemu = install::find_qemu(qemu.as_deref())?;
         let system = bundle::prepare(&project)?;
-        request.check_program(&system.programs)?;
-        let accelerator = accelerator::choose(request.accel, &project, &system, &qemu);
+        for request in requests {
+            request.find_program(&system.programs)?;
+        }
+        let accelerator = accelerator::choose(accel, &project, &system, &qemu);
         Ok(Self {
             project,
             system,

@@ -57,6 +57,7 @@ pub fn read(
     cores: usize,
     capacity: u64,
 ) -> Vec<Ring> {
+    let lost = guest.lost(cores);
     let ring = |number: u32| {
         let mut ring = match guest.core(number) {
             Some(core) => of_core(memory, core, capacity),
@@ -70,6 +71,7 @@ pub fn read(
         let socket = clockwork.sockets.get(number as usize);
         ring.core.socket = socket.copied().unwrap_or(0);
         ring.core.records = ring.records.len() as u64;
+        ring.core.is_lost = lost.contains(&number);
         let record = guest.core(number).map(|core| &core.record);
         ring.core.switches = record.map_or(0, |record| record.counters.switches);
         ring.core.names = record.map_or_else(Vec::new, |record| names(&record.names));
@@ -269,6 +271,7 @@ mod tests {
         assert_eq!(rings[0].core.names, ["monitor", "", "aaaaaaaaaaaaaaaa"]);
         assert_eq!(rings[1].core.core, 1);
         assert_eq!(rings[1].faults, ["it left no record"]);
+        assert!(!rings[0].core.is_lost && rings[1].core.is_lost);
     }
 
     #[test]

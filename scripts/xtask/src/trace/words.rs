@@ -12,13 +12,16 @@ use recorder::event::{EVENTS, Event, GROUPS, group};
 use recorder::{CONTROL_BYTES, MAX_RECORDS, Record};
 use std::fmt::Write;
 use std::path::PathBuf;
+use traces::names;
 
 /// The program when nobody names one: its messages cross every core.
 const DEFAULT_PROGRAM: &str = "bench-agreement --quick --only unmap";
 /// Fewest records of a ring: a page.
 const LEAST_RECORDS: u64 = CONTROL_BYTES / size_of::<Record>() as u64;
-/// Records of all cores together when nobody says how many, at least.
+/// Records of all cores together when nobody says how many, and of each, at least: core 0, which begins most, has
+/// far more than others.
 const RECORDS_IN_ALL: u64 = 1_000_000;
+const RECORDS_OF_ONE: u64 = 1 << 17;
 /// The private share of a core's RAM, in which its ring lies.
 const PRIVATE: (u64, u64) = (5, 8);
 /// Words for all groups, and for none.
@@ -52,7 +55,7 @@ pub struct Wanted {
     /// Folder for trace.atoll, trace.perfetto-trace and trace.html [default: target/trace]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Newest records that each core keeps, a power of two [default: a million in all]
+    /// Newest records that each core keeps, a power of two [default: a million in all, and 131072 each, at least]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub records: Option<i64>,
     /// What is recorded, such as messages+protocols; none: nothing, until a program starts it
@@ -125,8 +128,8 @@ impl Wanted {
         let rings = Rings {
             records,
             groups: groups(&self.groups)?,
-            start: event("--start", self.start.as_deref())?,
-            stop: event("--stop", self.stop.as_deref())?,
+            start: event("--start", self.start.as_deref(), &self.groups)?,
+            stop: event("--stop", self.stop.as_deref(), &self.groups)?,
         };
         let options = RunOptions {
             cores,
@@ -155,7 +158,8 @@ impl Wanted {
 /// Records of a core when nobody says how many.
 fn default_records(cores: i64) -> u64 {
     let cores = u64::try_from(cores).unwrap_or(1).max(1);
-    RECORDS_IN_ALL.div_ceil(cores).next_power_of_two()
+    let share = RECORDS_IN_ALL.div_ceil(cores).next_power_of_two();
+    share.max(RECORDS_OF_ONE)
 }
 
 /// Groups as the system is told; `None`: all.
@@ -172,26 +176,35 @@ fn groups(text: &str) -> Result<Option<String>, OptionError> {
     }
 }
 
-/// An event by its name, with or without its group's in front.
-fn event(option: &'static str, text: Option<&str>) -> Result<Option<u16>, OptionError> {
+/// An event by its name, with or without its group's in front. It must be of these groups.
+fn event(
+    option: &'static str,
+    text: Option<&str>,
+    groups: &str,
+) -> Result<Option<u16>, OptionError> {
     let Some(text) = text else { return Ok(None) };
-    let is_meant = |event: &&Event| event.name == text || full_name(event) == text;
+    // Where nothing is recorded until a program starts it, that says what.
+    let is_recorded = |event: &Event| {
+        let is_its = |(number, name): &(u32, &str)| {
+            *number == group(event.number) && groups.split('+').any(|one| one == *name)
+        };
+        matches!(groups, ALL | NONE) || GROUPS.iter().any(is_its)
+    };
+    let is_meant = |event: &&Event| event.name == text || names::event(event.number) == text;
     let mut meant = EVENTS.iter().filter(is_meant);
     match (meant.next(), meant.next()) {
-        (Some(event), None) => Ok(Some(event.number)),
+        (Some(event), None) if is_recorded(event) => Ok(Some(event.number)),
+        (Some(event), None) => Err(OptionError::NotRecorded {
+            option,
+            found: names::event(event.number),
+            groups: groups.to_owned(),
+        }),
         _ => Err(OptionError::Event {
             option,
             found: text.to_owned(),
-            events: EVENTS.iter().map(full_name).collect(),
+            events: EVENTS.iter().map(|one| names::event(one.number)).collect(),
         }),
     }
-}
-
-/// `GROUP:EVENT`.
-fn full_name(event: &Event) -> String {
-    let of = group(event.number);
-    let name = GROUPS.iter().find(|(number, _)| *number == of);
-    format!("{}:{}", name.map_or("", |(_, name)| name), event.name)
 }
 
 impl Rings {
@@ -236,8 +249,8 @@ pub fn command(boot: &Boot) -> String {
         words.push(format!("--records {}", rings.records));
         words.extend(rings.groups.iter().map(|names| format!("--groups {names}")));
         for (option, number) in [("--start", rings.start), ("--stop", rings.stop)] {
-            let event = EVENTS.iter().find(|event| Some(event.number) == number);
-            words.extend(event.map(|event| format!("{option} {}", quoted(&full_name(event)))));
+            words
+                .extend(number.map(|number| format!("{option} {}", quoted(&names::event(number)))));
         }
     }
     if request.test_hooks {
@@ -286,6 +299,8 @@ mod tests {
         );
         assert_eq!(rings("--groups none").groups.as_deref(), Some("none"));
         assert_eq!(rings("").words(), " trace=131072");
+        let words = rings("--groups none --start send").words();
+        assert_eq!(words, format!(" trace=131072,none,{SEND},0"));
         let words = rings("--start send").words();
         assert_eq!(words, format!(" trace=131072,all,{SEND},0"));
     }
@@ -304,7 +319,8 @@ mod tests {
                 "{cores}"
             );
         }
-        assert_eq!(rings("--cores 64").records, 16_384);
+        assert_eq!(rings("--cores 64").records, 131_072);
+        assert_eq!(rings("--cores 1").records, 1 << 20);
     }
 
     #[test]
@@ -321,6 +337,11 @@ mod tests {
             ("--groups messages+", "there are: dispatch"),
             ("--start begin", "which is none or several"),
             ("--stop nothing", "--stop: expected an event"),
+            ("--start lrpc:send", "--start: expected an event"),
+            (
+                "--groups user+boot --stop send",
+                "--stop: expected an event of what is recorded (--groups user+boot), found messages:send",
+            ),
             ("--timeout 0", "at least 1 second"),
         ] {
             let failure = read(line).unwrap_err();
@@ -333,7 +354,7 @@ mod tests {
 
     #[test]
     fn the_command_records_the_same_again() {
-        let line = "--cores 3 --records 256 --groups messages --start protocols:begin --exec hello";
+        let line = "--cores 3 --records 256 --groups messages+protocols --start protocols:begin --exec hello";
         let request = read(line).unwrap();
         let boot = Boot {
             request: request.clone(),
