@@ -143,6 +143,8 @@ pub struct Monitor {
     has_news: bool,
     /// It has not, but what it had could not be served, and is looked at again after the next sleep.
     looks_next_time: bool,
+    /// A domain of this core was answered in this turn.
+    has_answered: bool,
     turns: u32,
 }
 
@@ -215,6 +217,7 @@ fn main() -> i32 {
         connected_ns: 0,
         has_news: true,
         looks_next_time: false,
+        has_answered: false,
         turns: 0,
     };
     authority::running(0);
@@ -296,10 +299,21 @@ impl Monitor {
             goes_on |= self.mesh.flush();
             goes_on |= self.console.write();
             self.power_off_if_done();
-            if !goes_on && !self.has_news && self.mesh.is_settled() {
+            if !goes_on && !self.has_news && self.mesh.is_settled() && !self.hears_more() {
                 self.sleep();
             }
         }
+    }
+
+    /// Whether more has come of other monitors, where it may be worth a moment: in the middle of an exchange with
+    /// them, when no domain of this core waits to go on with what it was answered.
+    fn hears_more(&mut self) -> bool {
+        let exchanges = self.mesh.take_traffic();
+        if core::mem::take(&mut self.has_answered) || !exchanges {
+            return false;
+        }
+        core::hint::spin_loop();
+        !self.mesh.may_sleep()
     }
 
     /// Whether to ask the CPU driver what is new: it says when there is anything, and asking costs

@@ -62,6 +62,8 @@ pub struct Mesh {
     /// Whether anything was sent or received since [`Self::flush`], and whether anything waited for room then.
     is_stirred: bool,
     is_behind: bool,
+    /// Whether anything was sent or received since [`Self::take_traffic`].
+    has_traffic: bool,
     /// Cores that are in no view any more, and were not connected anew.
     lost: CoreSet,
     /// Messages sent, by [`counter`].
@@ -101,6 +103,7 @@ impl Mesh {
             ended: Vec::new(),
             is_stirred: false,
             is_behind: false,
+            has_traffic: false,
             lost: CoreSet::default(),
             sent: [0; CLASSES],
         }
@@ -253,6 +256,11 @@ impl Mesh {
         core::mem::take(&mut self.ended)
     }
 
+    /// Whether anything was sent or received since the last call.
+    pub fn take_traffic(&mut self) -> bool {
+        core::mem::take(&mut self.has_traffic)
+    }
+
     /// Whether everybody was rung for what was sent and received.
     pub fn is_settled(&self) -> bool {
         !self.is_stirred
@@ -260,9 +268,10 @@ impl Mesh {
 
     /// Sends what waits and rings who sleeps; whether anything moved.
     pub fn flush(&mut self) -> bool {
-        if !core::mem::take(&mut self.is_stirred) && !self.is_behind {
+        if self.is_settled() && !self.is_behind {
             return false;
         }
+        self.has_traffic |= core::mem::take(&mut self.is_stirred);
         let mut moved = false;
         let mut published = false;
         self.is_behind = false;

@@ -556,6 +556,7 @@ impl Monitor {
                         .outbox
                         .push_back(Message::new(interface::REPLY, words));
                     domain.flush();
+                    self.has_answered = true;
                 }
             }
             Requester::Monitor(core, number) => {
