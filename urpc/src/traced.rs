@@ -33,6 +33,7 @@ impl Rings {
     #[inline(always)]
     pub(crate) fn sends(self, place: Sequence, message: &Message) {
         if Recorder::own().is_on(event::SEND) && self.own != 0 {
+            core::hint::cold_path();
             let flow = self.own | place.number();
             Recorder::write_sent(flow, message.payload[0], message.kind().into());
         }
@@ -42,6 +43,7 @@ impl Rings {
     #[inline(always)]
     pub(crate) fn received(self, place: Sequence, message: &Message) {
         if Recorder::own().is_on(event::RECEIVE) && self.peer != 0 {
+            core::hint::cold_path();
             let flow = self.peer | place.number();
             Recorder::write_received(flow, message.payload[0], message.kind().into());
         }
