@@ -109,82 +109,31 @@ impl Recorder {
         }
     }
 
-    /// Records an event.
-    ///
-    /// **Invariant.** Each index is given to one record. `xadd` is one instruction, and nothing comes
-    /// between its reading and its writing on the core that carries it out; no other core has the ring.
-    #[cold]
-    #[inline(never)]
+    /// Records an event in the ring of this core, whatever recorder this is: [`writing`] tells how.
+    #[inline(always)]
     #[cfg(target_os = "none")]
     pub fn write(self, number: u16, flow: u64, value: u64, detail: u32) {
-        let fixed = Fixed::own();
-        // SAFETY: the ring is mapped as that page says, and belongs to this core. Where there is none, somebody
-        // wrote to the control page what does not belong there, and spoils the page that stands for one.
-        unsafe {
-            let index = take(self.control);
-            self.fill(
-                index & fixed.mask,
-                index >> fixed.shift,
-                number,
-                flow,
-                value,
-                detail,
-            );
-        }
+        core::hint::cold_path();
+        // SAFETY: the ring is mapped as the page of what never changes says, and belongs to this core. Where there
+        // is none, somebody wrote to the control page what does not belong there, and spoils the page that stands
+        // for one. All registers that it writes to are named.
+        unsafe { writing::call!(writing::any, number, flow, value, detail) }
     }
 
-    /// Records that a message was sent, and counts it: [`messages`] tells how.
+    /// Records that a message was sent, and counts it: [`writing`] tells how.
     #[inline(always)]
     #[cfg(target_os = "none")]
     pub fn write_sent(flow: u64, word: u64, kind: u32) {
-        // SAFETY: control page and ring are mapped as in `write`; all registers that it writes to are named.
-        unsafe { messages::call!(messages::sent, flow, word, kind) }
+        // SAFETY: as in `write`.
+        unsafe { writing::call!(writing::sent, event::SEND, flow, word, kind) }
     }
 
     /// Records that a message was received, and counts it.
     #[inline(always)]
     #[cfg(target_os = "none")]
     pub fn write_received(flow: u64, word: u64, kind: u32) {
-        // SAFETY: as above.
-        unsafe { messages::call!(messages::received, flow, word, kind) }
-    }
-
-    /// Fills in the record at a place of the ring.
-    ///
-    /// # Safety
-    /// It must be mapped, and the caller's: the index that it is of was [taken](take).
-    #[inline(always)]
-    #[cfg(target_os = "none")]
-    unsafe fn fill(self, place: u64, laps: u64, number: u16, flow: u64, value: u64, detail: u32) {
-        const { assert!(offset_of!(Record, tail) == 24) };
-        let control = self.control;
-        // SAFETY: the caller's promise.
-        unsafe {
-            let records = control.byte_add(CONTROL_BYTES as usize).cast::<Record>();
-            let record = records.add(place as usize);
-            // The upper half first: what says that the record is whole is in the lower one. And before the clock,
-            // for which it would have to leave its register.
-            let tail = (&raw mut (*record).tail).cast::<u32>();
-            tail.add(1).write_volatile(detail);
-            // Two stores are shorter than to put the halves together.
-            core::arch::asm!(
-                "rdtsc",
-                "mov [{control} + {offset} + {records}], eax",
-                "mov [{control} + {offset} + {records} + 4], edx",
-                control = in(reg) control,
-                offset = in(reg) place * size_of::<Record>() as u64,
-                records = const CONTROL_BYTES,
-                out("eax") _,
-                out("edx") _,
-                options(nostack, preserves_flags),
-            );
-            (&raw mut (*record).flow).write_volatile(flow);
-            (&raw mut (*record).value).write_volatile(value);
-            tail.write_volatile(((laps as u32) << 16).wrapping_add(1 << 16 | u32::from(number)));
-            if self.awaits(number) {
-                self.reached();
-            }
-        }
+        // SAFETY: as in `write`.
+        unsafe { writing::call!(writing::received, event::RECEIVE, flow, word, kind) }
     }
 
     /// Whether something is to be done when this event is recorded.
@@ -384,32 +333,32 @@ unsafe fn take(control: *mut Control) -> u64 {
     one
 }
 
-/// Messages: what [`Recorder::write`] does with the event known, and counted; without a frame, in the order that
-/// takes the fewest instructions, and in registers that the caller can spare: what it has in others, such as the
-/// words of a message, it need not put away.
+/// How ring 3 writes a record: without a frame, in the order that takes the fewest instructions, and in registers
+/// that the caller can spare: what it has in others, such as the words of a message, it need not put away.
+///
+/// **Invariants.** Each index is given to one record: `xadd` is one instruction, and nothing comes between its
+/// reading and its writing on the core that carries it out; no other core has the ring. What says that a record is
+/// whole is stored last.
 #[cfg(target_os = "none")]
-mod messages {
-    use crate::{BEGUN, CONTROL_BYTES, Control, FIXED, Fixed, Record, TRACE, event};
+mod writing {
+    use crate::{BEGUN, CONTROL_BYTES, Control, FIXED, Fixed, Record, TRACE};
     use core::mem::offset_of;
 
-    /// Declares one of them: its event, the word that counts it, and what comes before the clock is read.
-    macro_rules! message {
-        ($(#[$doc:meta])* $name:ident, $event:ident, $count:ident $(, $first:literal)?) => {
+    /// Declares one of them: what else it does before the clock is read.
+    macro_rules! writing {
+        ($(#[$doc:meta])* $name:ident, [$($first:literal),*], [$($key:ident = $value:expr),*]) => {
             $(#[$doc])*
-            ///
-            /// **Invariants** of [`Recorder::write`]: an index is given to one record, by one instruction; what
-            /// says that the record is whole is stored last.
             ///
             /// # Safety
             /// Control page, [`Fixed`] and ring must be mapped, and belong to this core.
-            /// For [`call`] alone: flow, word and kind come in rax, rcx and edx, as no calling convention has it.
+            /// For [`call`] alone: event, flow, value and detail come in r8d, rax, rcx and edx, as no calling
+            /// convention has it.
             #[unsafe(naked)]
             pub unsafe extern "C" fn $name() {
                 core::arch::naked_asm!(
                     "movabs r9, {trace}",
                     "mov r10, [r9 + {mask}]",
-                    "inc qword ptr [r9 + {count}]",
-                    $($first,)?
+                    $($first,)*
                     "mov r11d, 1",
                     "xadd [r9 + {next}], r11",
                     "and r10, r11",
@@ -424,9 +373,9 @@ mod messages {
                     "mov ecx, [r9 + {shift}]",
                     "shr r11, cl",
                     "shl r11d, 16",
-                    "add r11d, {first}",
+                    "lea r11d, [r11 + r8 + (1 << 16)]",
                     "mov [r9 + r10 + {tail}], r11d",
-                    "cmp word ptr [r9 + {awaited}], {event}",
+                    "cmp word ptr [r9 + {awaited}], r8w",
                     "je 2f",
                     "ret",
                     // As `Recorder::reached`.
@@ -438,10 +387,10 @@ mod messages {
                     "ret",
                     "3: mov dword ptr [r9 + {enabled}], 0",
                     "ret",
+                    $($key = const $value,)*
                     trace = const TRACE,
                     shift = const FIXED - TRACE + offset_of!(Fixed, shift) as u64,
                     mask = const FIXED - TRACE + offset_of!(Fixed, mask) as u64,
-                    count = const offset_of!(Control, $count),
                     next = const offset_of!(Control, next),
                     awaited = const offset_of!(Control, awaited),
                     bytes = const size_of::<Record>().trailing_zeros(),
@@ -449,8 +398,6 @@ mod messages {
                     flow = const CONTROL_BYTES + offset_of!(Record, flow) as u64,
                     value = const CONTROL_BYTES + offset_of!(Record, value) as u64,
                     tail = const CONTROL_BYTES + offset_of!(Record, tail) as u64,
-                    event = const event::$event,
-                    first = const 1 << 16 | event::$event as u32,
                     begun = const BEGUN.trailing_zeros(),
                     stop = const offset_of!(Control, stop),
                     enabled = const offset_of!(Control, enabled),
@@ -459,24 +406,30 @@ mod messages {
         };
     }
 
-    message! {
-        /// Records that one was sent.
-        sent, SEND, sent
+    writing! {
+        /// Records any event.
+        any, [], []
     }
-    message! {
-        /// Records that one was received. The fence: the clock is read when the message is there, not before.
-        received, RECEIVE, received, "lfence"
+    writing! {
+        /// Records that a message was sent, and counts it.
+        sent, ["inc qword ptr [r9 + {count}]"], [count = offset_of!(Control, sent)]
+    }
+    writing! {
+        /// Records that a message was received, and counts it. The fence: the clock is read when the message is
+        /// there, not before.
+        received, ["inc qword ptr [r9 + {count}]", "lfence"], [count = offset_of!(Control, received)]
     }
 
     /// Calls one of them.
     macro_rules! call {
-        ($which:path, $flow:expr, $word:expr, $kind:expr) => {
+        ($which:path, $event:expr, $flow:expr, $value:expr, $detail:expr) => {
             core::arch::asm!(
                 "call {which}",
                 which = sym $which,
+                in("r8d") u32::from($event),
                 inout("rax") $flow => _,
-                inout("rcx") $word => _,
-                inout("edx") $kind => _,
+                inout("rcx") $value => _,
+                inout("edx") $detail => _,
                 out("r9") _,
                 out("r10") _,
                 out("r11") _,

@@ -143,6 +143,23 @@ pub fn grouped(value: u64) -> String {
     text
 }
 
+/// Three significant digits.
+pub fn digits(value: f64) -> String {
+    let size = value.abs();
+    if value < 0.0 {
+        format!("-{}", digits(size))
+    } else if size >= 100.0 {
+        grouped(size.round() as u64)
+    } else if size == 0.0 {
+        "0".to_owned()
+    } else if size < 1e-4 {
+        format!("{value:.1e}")
+    } else {
+        let places = (2.0 - size.log10().floor()).max(0.0) as usize;
+        format!("{value:.places$}")
+    }
+}
+
 /// Seven characters, eight at the very most: all digits below 100,000, then thousands, millions or more.
 pub fn short(value: u64) -> String {
     const UNITS: [&str; 5] = ["k", "M", "G", "T", "P"];

@@ -1,7 +1,9 @@
 //! What grows with the number of cores, and why: traces of one command on several numbers of cores.
 
 use crate::causes::{Cause, Causes, Place, Shares};
-use crate::columns::{Table, Unit, average, clipped, grouped, percent, percentile, short, wrapped};
+use crate::columns::{
+    Table, Unit, average, clipped, digits, grouped, percent, percentile, short, wrapped,
+};
 use crate::model::Model;
 use crate::names;
 use crate::recording::Recording;
@@ -441,21 +443,6 @@ fn exponent(points: &[(f64, f64)]) -> Option<f64> {
 /// An exponent, with a sign that is as wide as a digit.
 fn power(exponent: f64) -> String {
     format!("{exponent:.2}").replace('-', "−")
-}
-
-/// Three significant digits.
-fn digits(value: f64) -> String {
-    let size = value.abs();
-    if size >= 100.0 {
-        grouped(size.round() as u64)
-    } else if size == 0.0 {
-        "0".to_owned()
-    } else if size < 1e-4 {
-        format!("{value:.1e}")
-    } else {
-        let places = (2.0 - size.log10().floor()).max(0.0) as usize;
-        format!("{value:.places$}")
-    }
 }
 
 #[cfg(test)]

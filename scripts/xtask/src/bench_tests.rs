@@ -2,23 +2,16 @@
 //! the baseline.
 
 use crate::bench::results::{self, REPORT, Run};
+use crate::browser;
 use crate::comparison::number;
 use crate::figure::{self, Conditions, Figure};
 use crate::harness::{Outcome, Pass, Test, Workshop, run_command};
-use crate::install::runs;
 use serde::Deserialize;
-use std::fs;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 /// Longest that such a test may take, a build included.
 const LIMIT: Duration = Duration::from_secs(600);
-/// Names that the browser goes by.
-const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
-/// Where the looker-on puts what it saw, in the page that is dumped.
-const SEEN: [&str; 2] = ["<pre id=\"seen\">", "</pre>"];
-
 /// A page that looks at the report in a window as wide as a phone and in one as wide as a desk.
 const LOOKER_ON: &str = r#"<!DOCTYPE html><html><body>
 <iframe width="390" height="800" src="report.html"></iframe>
@@ -87,20 +80,13 @@ fn baseline(_: &Workshop) -> Outcome {
 
 /// A page with every kind of picture shows the numbers of its results, on a phone and on a desk.
 fn page(workshop: &Workshop) -> Outcome {
-    let Some(browser) = BROWSERS
-        .iter()
-        .find(|name| runs(&mut Command::new(name), &["--version"]))
-    else {
-        let install = "sudo apt-get install chromium";
-        return Ok(Pass::Skipped(format!(
-            "expected Chromium, found none; install it with: {install}"
-        )));
+    let Some(browser) = browser::find() else {
+        return Ok(browser::missing());
     };
     let folder = workshop.project.own_folder().join("bench-page");
     let cannot = |error: std::io::Error| format!("{}: {error}", folder.display());
     results::write(&folder, &runs_of_all_kinds()?).map_err(cannot)?;
-    fs::write(folder.join("looker-on.html"), LOOKER_ON).map_err(cannot)?;
-    let seen = look(browser, &folder)?;
+    let seen: Seen = browser::look(browser, &folder, LOOKER_ON)?;
     if !seen.wrong.is_empty() {
         return Err(format!(
             "{}:\n{}",
@@ -136,51 +122,6 @@ fn row(figure: &Figure) -> String {
     let samples = figure.samples.map(|count| count as f64);
     let numbers = [Some(figure.value), figure.minimum, figure.p99, samples].map(number);
     format!("{}|{}|{}", figure.name(), figure.label(), numbers.join("|"))
-}
-
-fn look(browser: &str, folder: &Path) -> Result<Seen, String> {
-    let mut command = Command::new(browser);
-    // Root has no sandbox; files count as strangers to each other without the third.
-    command.args([
-        "--headless",
-        "--no-sandbox",
-        "--allow-file-access-from-files",
-        "--disable-gpu",
-    ]);
-    command.args([
-        "--enable-logging=stderr",
-        "--window-size=1200,900",
-        "--dump-dom",
-    ]);
-    command.arg(format!(
-        "--user-data-dir={}",
-        folder.join("browser").display()
-    ));
-    command.arg(format!(
-        "file://{}",
-        folder.join("looker-on.html").display()
-    ));
-    let ran = run_command(&mut command, Duration::from_secs(120))?;
-    if let Some(line) = ran.stderr.lines().find(|line| line.contains("CONSOLE")) {
-        return Err(format!(
-            "expected nothing on the browser's console, found: {line}"
-        ));
-    }
-    let inside = ran
-        .stdout
-        .split_once(SEEN[0])
-        .and_then(|(_, rest)| rest.split_once(SEEN[1]));
-    let text = inside.map_or("", |(text, _)| text);
-    let text = text
-        .replace("&lt;", "<")
-        .replace("&gt;", ">")
-        .replace("&amp;", "&");
-    serde_json::from_str(&text).map_err(|error| {
-        format!(
-            "expected what was seen, found {text:?}: {error}; {}",
-            ran.stderr
-        )
-    })
 }
 
 /// Boots with figures for every kind of picture.

@@ -42,12 +42,14 @@
 //! | [`boot_tests`]      | tests that boot                                                   |
 //! | [`trace_tests`]     | tests of traces                                                   |
 //! | [`trace_page_tests`] | tests of their page, in a browser                                |
+//! | [`browser`]         | a browser that looks at pages, for tests                          |
 #![forbid(unsafe_code)]
 
 mod accelerator;
 mod bench;
 mod bench_tests;
 mod boot_tests;
+mod browser;
 mod build;
 mod bundle;
 mod chart;

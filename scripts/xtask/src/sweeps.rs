@@ -9,6 +9,7 @@ use crate::page::{distinct, escaped};
 use crate::plot::Series;
 
 use std::fmt::Write;
+use traces::columns::digits;
 use traces::usl::{self, Fit};
 
 /// The parameters of a figure that is of a pair of cores.
@@ -297,21 +298,6 @@ pub fn laws(page: &mut String, all: &[Scaling]) {
     );
 }
 
-/// Three significant digits.
-fn digits(value: f64) -> String {
-    let size = value.abs();
-    if size >= 100.0 {
-        number(Some(value.round()))
-    } else if size == 0.0 {
-        "0".to_owned()
-    } else if size < 1e-4 {
-        format!("{value:.1e}")
-    } else {
-        let places = (2.0 - size.log10().floor()).max(0.0) as usize;
-        format!("{value:.places$}")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -423,6 +409,8 @@ mod tests {
             (0.0512, "0.0512"),
             (1.0, "1.00"),
             (12345.6, "12,346"),
+            (-12345.6, "-12,346"),
+            (-0.5, "-0.500"),
             (2e-7, "2.0e-7"),
         ] {
             assert_eq!(digits(value), text);

@@ -1,22 +1,16 @@
 //! Tests of the page of a trace: what a browser shows of a recording that was made up, against the numbers of
 //! the recording.
 
-use crate::harness::{Outcome, Pass, Test, Workshop, run_command};
-use crate::install::runs;
+use crate::browser;
+use crate::harness::{Outcome, Pass, Test, Workshop};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
 use traces::causes::{Cause, Causes};
 use traces::model::{Message, Model};
 use traces::{names, page, sample};
 
-/// Names that the browser goes by.
-const BROWSERS: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
-/// Where the looker-on puts what it saw, in the page that is dumped.
-const SEEN: [&str; 2] = ["<pre id=\"seen\">", "</pre>"];
 /// Part of the trace that is zoomed in on, in thousandths.
 const WINDOW: (u64, u64) = (300, 340);
 /// Milliseconds that a picture of 1,000,000 records may take on any machine that tests run on.
@@ -165,8 +159,8 @@ pub fn tests() -> Vec<Test> {
 
 /// The page shows the numbers of the trace, and does what hands ask for.
 fn all(workshop: &Workshop) -> Outcome {
-    let Some(browser) = browser() else {
-        return Ok(missing());
+    let Some(browser) = browser::find() else {
+        return Ok(browser::missing());
     };
     let folder = workshop.project.own_folder().join("trace-page");
     let recording = sample::skewed(5, 1_200, 11);
@@ -293,8 +287,8 @@ fn with_requests(model: &mut Model) {
 
 /// Pictures of 1,000,000 records on 64 cores are quick.
 fn million(workshop: &Workshop) -> Outcome {
-    let Some(browser) = browser() else {
-        return Ok(missing());
+    let Some(browser) = browser::find() else {
+        return Ok(browser::missing());
     };
     let folder = workshop.project.own_folder().join("trace-page-million");
     let recording = sample::recording(64, 96_000, 3);
@@ -369,18 +363,6 @@ fn right(folder: &Path, wrong: &[String]) -> Result<(), String> {
     }
 }
 
-fn browser() -> Option<&'static str> {
-    let mut names = BROWSERS.into_iter();
-    names.find(|name| runs(&mut Command::new(name), &["--version"]))
-}
-
-fn missing() -> Pass {
-    let install = "sudo apt-get install chromium";
-    Pass::Skipped(format!(
-        "expected Chromium, found none; install it with: {install}"
-    ))
-}
-
 fn write(folder: &Path, page: &str) -> Result<(), String> {
     let cannot = |error: std::io::Error| format!("{}: {error}", folder.display());
     fs::create_dir_all(folder).map_err(cannot)?;
@@ -393,43 +375,5 @@ fn look<T: for<'a> Deserialize<'a>>(
     folder: &Path,
     script: &str,
 ) -> Result<T, String> {
-    let looker_on = folder.join("looker-on.html");
-    fs::write(&looker_on, format!("{LOOKER_ON}{script}"))
-        .map_err(|error| format!("{}: {error}", looker_on.display()))?;
-    let mut command = Command::new(browser);
-    // Root has no sandbox; files count as strangers to each other without the third.
-    command.args([
-        "--headless",
-        "--no-sandbox",
-        "--allow-file-access-from-files",
-        "--disable-gpu",
-    ]);
-    command.args(["--enable-logging=stderr", "--window-size=1400,900"]);
-    command.arg("--dump-dom");
-    command.arg(format!(
-        "--user-data-dir={}",
-        folder.join("browser").display()
-    ));
-    command.arg(format!("file://{}", looker_on.display()));
-    let ran = run_command(&mut command, Duration::from_secs(300))?;
-    if let Some(line) = ran.stderr.lines().find(|line| line.contains("CONSOLE")) {
-        return Err(format!(
-            "expected nothing on the browser's console, found: {line}"
-        ));
-    }
-    let inside = ran
-        .stdout
-        .split_once(SEEN[0])
-        .and_then(|(_, rest)| rest.split_once(SEEN[1]));
-    let text = inside.map_or("", |(text, _)| text);
-    let text = text
-        .replace("&lt;", "<")
-        .replace("&gt;", ">")
-        .replace("&amp;", "&");
-    serde_json::from_str(&text).map_err(|error| {
-        format!(
-            "expected what was seen, found {text:?}: {error}; {}",
-            ran.stderr
-        )
-    })
+    browser::look(browser, folder, &format!("{LOOKER_ON}{script}"))
 }
